@@ -1,0 +1,168 @@
+"""The current logical call: what is allowed goes down in it.
+
+One context variable, set only by a policy that has something to say, so that calls without a deadline, a key or a
+second attempt pay nothing for it. It is inherited by tasks and by threads that copy the context.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+from .clock import SYSTEM_CLOCK, Clock
+from .errors import PolicyError
+
+
+class Criticality(enum.Enum):
+    """How much a call matters when something must be shed (Google's SRE book, chapter 21). The least goes first."""
+
+    SHEDDABLE = "sheddable"
+    SHEDDABLE_PLUS = "sheddable_plus"
+    CRITICAL = "critical"
+    CRITICAL_PLUS = "critical_plus"
+
+
+class Call:
+    """What a logical call may do. Immutable; `current_call` returns the one in force.
+
+    Attributes:
+        deadline: the clock's monotonic time at which the call is over, or None.
+        attempt: which attempt of the innermost retry runs, from 1.
+        idempotency_key: the key of the logical call, the same on every attempt, or None.
+        criticality: how much the call matters.
+        repeatable: whether the operation may be repeated after it may have happened, where the one who makes the call
+            knows (an HTTP client knows its methods); None leaves it to the retry's own options.
+    """
+
+    __slots__ = ("_children", "attempt", "criticality", "deadline", "idempotency_key", "repeatable")
+
+    def __init__(
+        self,
+        deadline: float | None = None,
+        attempt: int = 1,
+        idempotency_key: str | None = None,
+        criticality: Criticality = Criticality.CRITICAL,
+        repeatable: bool | None = None,
+    ) -> None:
+        self.deadline = deadline
+        self.attempt = attempt
+        self.idempotency_key = idempotency_key
+        self.criticality = criticality
+        self.repeatable = repeatable
+        self._children: dict[str, int] | None = None
+
+    def with_deadline(self, deadline: float, /) -> Call:
+        """A copy whose deadline is the earlier of the two."""
+        old = self.deadline
+        call = Call(
+            deadline if old is None or deadline < old else old,
+            self.attempt,
+            self.idempotency_key,
+            self.criticality,
+            self.repeatable,
+        )
+        if self.idempotency_key is not None:
+            call._children = self._count()
+        return call
+
+    def with_attempt(self, attempt: int, /) -> Call:
+        """A copy for another attempt. Child keys are counted anew, so each attempt makes the same ones."""
+        return Call(self.deadline, attempt, self.idempotency_key, self.criticality, self.repeatable)
+
+    def with_key(self, key: str, /) -> Call:
+        """A copy with an idempotency key of its own."""
+        return Call(self.deadline, self.attempt, key, self.criticality, self.repeatable)
+
+    def with_criticality(self, criticality: Criticality, /) -> Call:
+        """A copy with another criticality."""
+        call = Call(self.deadline, self.attempt, self.idempotency_key, criticality, self.repeatable)
+        if self.idempotency_key is not None:
+            call._children = self._count()
+        return call
+
+    def _count(self) -> dict[str, int]:
+        if self._children is None:
+            self._children = {}
+        return self._children
+
+    def child_key(self, operation: str, /, label: str | None = None) -> str | None:
+        """The key for a call made inside this one; None where this one has no key.
+
+        The same parent key, operation and label give the same child key in every process, so a redelivered job sends
+        the same keys. Without a label the calls of one operation are numbered in the order in which they are made:
+        give labels where that order can change.
+        """
+        if self.idempotency_key is None:
+            return None
+        if label is None:
+            counts = self._count()
+            number = counts.get(operation, 0) + 1
+            counts[operation] = number
+            label = str(number)
+        from .keys import child_key
+
+        return child_key(self.idempotency_key, operation, label)
+
+    def remaining(self, clock: Clock = SYSTEM_CLOCK, /) -> float | None:
+        """Seconds left until the deadline, 0.0 when it is over; None without a deadline."""
+        return None if self.deadline is None else max(0.0, self.deadline - clock.monotonic())
+
+    def __repr__(self) -> str:
+        key = "" if self.idempotency_key is None else ", idempotency_key=..."
+        return f"Call(deadline={self.deadline}, attempt={self.attempt}{key}, criticality={self.criticality.value})"
+
+
+NO_CALL = Call()
+CURRENT: ContextVar[Call] = ContextVar("resilient_call", default=NO_CALL)
+
+current_call = CURRENT.get
+"""The call in force in this context; one without limits where no policy has set any."""
+
+
+@contextmanager
+def deadline(seconds: float, /, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[Call]:
+    """Everything inside is over ``seconds`` from now, or at the deadline already in force if that is earlier.
+
+    Works in sync and async code alike (as a plain ``with``). It stops nothing by itself: every wait of ours inside
+    draws on it (backoff, limiter, queue, the HTTP layer), and no attempt is started after it.
+
+    Args:
+        seconds: more than 0.
+        clock: the clock that the pipelines inside use.
+
+    Example:
+        >>> with deadline(1.5) as call:
+        ...     assert call.remaining() <= 1.5
+    """
+    if not seconds > 0:
+        raise PolicyError(f"deadline: seconds={seconds!r} must be more than 0; write deadline(1.5) for 1.5 seconds")
+    token = CURRENT.set(CURRENT.get().with_deadline(clock.monotonic() + seconds))
+    try:
+        yield CURRENT.get()
+    finally:
+        CURRENT.reset(token)
+
+
+@contextmanager
+def criticality(level: Criticality | str, /) -> Iterator[Call]:
+    """Everything inside matters as much as ``level`` says.
+
+    Example:
+        >>> with criticality("sheddable") as call:
+        ...     assert call.criticality is Criticality.SHEDDABLE
+    """
+    try:
+        chosen = Criticality(level)
+    except ValueError:
+        names = ", ".join(repr(each.value) for each in Criticality)
+        raise PolicyError(f"criticality: {level!r} is not a level; write one of {names}") from None
+    token = CURRENT.set(CURRENT.get().with_criticality(chosen))
+    try:
+        yield CURRENT.get()
+    finally:
+        CURRENT.reset(token)
+
+

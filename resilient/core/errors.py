@@ -1,0 +1,179 @@
+"""Every error of this library.
+
+::
+
+    ResilientError
+     ├─ Rejected                    a local "no": nothing was sent
+     │   ├─ CircuitOpen             also pybreaker.CircuitBreakerError once pybreaker is loaded
+     │   ├─ RateLimited
+     │   ├─ BulkheadFull
+     │   └─ NoEndpoints
+     ├─ TimedOut                    also TimeoutError: one attempt; may be retried
+     │   └─ DeadlineExceeded        the whole call; never retried
+     ├─ OutcomeUnknown              it may have happened
+     ├─ IdempotencyError
+     │   ├─ KeyReused
+     │   └─ KeyRequired
+     └─ ConfigError
+         └─ PolicyError             built wrongly
+
+A failure of the callee is not here: the callee's own exception is raised, with a `Report` as ``exc.resilient``.
+All are picklable; a new object is made for every raise.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+class ResilientError(Exception):
+    """Base of all errors of this library.
+
+    Attributes:
+        dependency: the name of the pipeline or client, where it has one.
+        operation: the function or the HTTP method, where it is known.
+    """
+
+    dependency: str | None = None
+    operation: str | None = None
+
+    def __init__(self, message: str, /, **fields: Any) -> None:
+        super().__init__(message)
+        self.__dict__.update(fields)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+    def __str__(self) -> str:
+        where = ".".join(part for part in (self.dependency, self.operation) if part)
+        return f"{where}: {self.args[0]}" if where and self.args else "".join(map(str, self.args))
+
+
+def _rebuild(cls: type[ResilientError], args: tuple[Any, ...], fields: dict[str, Any]) -> ResilientError:
+    exc = cls.__new__(cls)
+    exc.args = args
+    exc.__dict__.update(fields)
+    return exc
+
+
+class Rejected(ResilientError):
+    """A policy of ours said no before anything was sent. Never retried, and no verdict on the callee.
+
+    Attributes:
+        policy: which policy said no, such as ``"breaker"``.
+        reason: why, in one or two words that are stable enough to match on.
+        retry_after: seconds after which asking again makes sense, where that is known.
+    """
+
+    policy: str = ""
+    reason: str = ""
+    retry_after: float | None = None
+
+
+class _PybreakerFace(Exception):
+    """Stands where ``pybreaker.CircuitBreakerError`` goes as soon as pybreaker is loaded."""
+
+
+class CircuitOpen(Rejected, _PybreakerFace):
+    """The breaker keeps calls away from a callee that is failing or slow.
+
+    Attributes:
+        state: ``"open"``, ``"half_open"`` or ``"forced_open"``.
+        last_failure: class name of the failure that opened it.
+        last_failure_age: seconds since then.
+    """
+
+    policy = "breaker"
+    state: str = "open"
+    last_failure: str | None = None
+    last_failure_age: float | None = None
+
+    def __new__(cls, *args: Any, **fields: Any) -> CircuitOpen:
+        _join_pybreaker()
+        return super().__new__(cls)
+
+
+def _join_pybreaker() -> None:
+    # pybreaker is not imported for this: whoever wrote `except pybreaker.CircuitBreakerError` has imported it.
+    face = getattr(sys.modules.get("pybreaker"), "CircuitBreakerError", None)
+    if face is not None and face not in CircuitOpen.__mro__:
+        CircuitOpen.__bases__ = (Rejected, face)
+
+
+class RateLimited(Rejected):
+    """The rate limit has no token, or none in time.
+
+    Attributes:
+        limit: the limit as it was written, such as ``"200/second"``.
+        remaining: whole tokens left for calls that cost less; 0 or more.
+    """
+
+    policy = "ratelimit"
+    limit: str = ""
+    remaining: int = 0
+
+
+class BulkheadFull(Rejected):
+    """As many calls as allowed are in flight, and the queue is full or did not move in time."""
+
+    policy = "bulkhead"
+
+
+class NoEndpoints(Rejected):
+    """There is no endpoint to send to.
+
+    Attributes:
+        endpoints: what was known of each, for the reader: ``host:port`` with state and last error.
+    """
+
+    policy = "endpoints"
+    endpoints: tuple[str, ...] = ()
+
+
+class TimedOut(ResilientError, TimeoutError):
+    """One attempt took longer than its time-out. A retry may follow.
+
+    Attributes:
+        timeout: the time-out in seconds.
+    """
+
+    timeout: float | None = None
+
+
+class DeadlineExceeded(TimedOut):
+    """The time for the whole call is over. Never retried, whatever ``on=`` says."""
+
+
+class OutcomeUnknown(ResilientError):
+    """The call may have happened: it was sent, no answer came, and repeating it was not safe.
+
+    Raised by client bindings only, from the last error, whose class it has too.
+
+    Attributes:
+        idempotency_key: the key that was sent, to ask again with after a restart; None where none was.
+        attempts: how many times it was sent.
+    """
+
+    idempotency_key: str | None = None
+    attempts: int = 1
+
+
+class IdempotencyError(ResilientError):
+    """The server's idempotency layer refused the call."""
+
+
+class KeyReused(IdempotencyError):
+    """The key was used before, with another request. A programming error: never retried."""
+
+
+class KeyRequired(IdempotencyError):
+    """The server wants an idempotency key and got none."""
+
+
+class ConfigError(ResilientError):
+    """Something of ours is configured wrongly."""
+
+
+class PolicyError(ConfigError):
+    """A policy or pipeline is built, or used, wrongly. The message says what to write instead."""

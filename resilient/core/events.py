@@ -1,0 +1,254 @@
+"""What happened, told to listeners.
+
+Policies emit; nothing here counts, logs or sends. An event object is built only when somebody listens, so every
+emitter asks `RUNTIME.listeners` first. `resilient.instrument` is one listener; `resilient.testing.capture_events`
+another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+
+class Event:
+    """Base of all events.
+
+    Attributes:
+        name: the event's name, stable; also the ``event.name`` of its log record.
+        dependency: name of the pipeline or client, else the qualified name of the function.
+        operation: the function, or the HTTP method.
+    """
+
+    name: ClassVar[str] = "resilient.event"
+    __slots__ = ("dependency", "operation")
+
+    def __init__(self, dependency: str, operation: str, **fields: Any) -> None:
+        self.dependency = dependency
+        self.operation = operation
+        for key, value in fields.items():
+            setattr(self, key, value)
+
+    def fields(self) -> dict[str, Any]:
+        """All attributes by name."""
+        slots = [slot for cls in type(self).__mro__ for slot in getattr(cls, "__slots__", ())]
+        return {slot: getattr(self, slot) for slot in slots}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.fields().items())})"
+
+
+class CallFinished(Event):
+    """A logical call ended. ``outcome``: success, error, timeout, rejected, fallback, cancelled; ``duration`` seconds."""
+
+    name = "resilient.call.finished"
+    __slots__ = ("duration", "error_type", "outcome")
+    outcome: str
+    duration: float
+    error_type: str | None
+
+
+class AttemptFinished(Event):
+    """One attempt of a retried call ended. ``attempt`` from 1; ``duration`` seconds."""
+
+    name = "resilient.attempt.finished"
+    __slots__ = ("attempt", "duration", "error_type", "outcome")
+    attempt: int
+    outcome: str
+    duration: float
+    error_type: str | None
+
+
+class RetryScheduled(Event):
+    """Another attempt will be made after ``delay`` seconds; ``attempt`` is the one that failed."""
+
+    name = "resilient.retry.scheduled"
+    __slots__ = ("attempt", "delay", "error_type")
+    attempt: int
+    delay: float
+    error_type: str
+
+
+class RetrySuppressed(Event):
+    """A retry was due and not made; ``reason`` as in ``Report.why_not_retried``."""
+
+    name = "resilient.retry.suppressed"
+    __slots__ = ("attempt", "error_type", "reason")
+    attempt: int
+    error_type: str
+    reason: str
+
+
+class RetryExhausted(Event):
+    """The last attempt that was allowed failed."""
+
+    name = "resilient.retry.exhausted"
+    __slots__ = ("attempts", "error_type")
+    attempts: int
+    error_type: str
+
+
+class RetryFinished(Event):
+    """A call that was retried is over: ``retries`` attempts after the first, ``delay`` seconds between them."""
+
+    name = "resilient.retry.finished"
+    __slots__ = ("delay", "retries")
+    retries: int
+    delay: float
+
+
+class Rejection(Event):
+    """A policy said no. ``by``: breaker, ratelimit, bulkhead, deadline, or a policy of the user's."""
+
+    name = "resilient.rejected"
+    __slots__ = ("by", "reason")
+    by: str
+    reason: str
+
+
+class Waited(Event):
+    """A call waited ``duration`` seconds for admission by ``kind``, and got in or not."""
+
+    name = "resilient.limiter.waited"
+    __slots__ = ("admitted", "duration", "kind")
+    kind: str
+    duration: float
+    admitted: bool
+
+
+class BreakerTransition(Event):
+    """A breaker changed state, or would have (``observed``), for ``reason``; with its window's numbers."""
+
+    name = "resilient.breaker.transition"
+    __slots__ = ("calls", "failures", "new", "observed", "old", "open_for", "reason", "slow")
+    old: str
+    new: str
+    reason: str
+    calls: int
+    failures: int
+    slow: int
+    open_for: float | None
+    observed: bool
+
+
+class TimeoutOverrun(Event):
+    """A sync function ended ``overrun`` seconds after its time-out; its result was returned."""
+
+    name = "resilient.timeout.overrun"
+    __slots__ = ("overrun", "timeout")
+    timeout: float
+    overrun: float
+
+
+class CallAbandoned(Event):
+    """A function was walked away from; ``leaked`` of them still run."""
+
+    name = "resilient.timeout.abandoned"
+    __slots__ = ("leaked", "timeout")
+    timeout: float
+    leaked: int
+
+
+class FallbackUsed(Event):
+    """A fallback stood in for a result. ``rejected``: for a local no, not a failure of the callee."""
+
+    name = "resilient.fallback.used"
+    __slots__ = ("error_type", "rejected")
+    error_type: str
+    rejected: bool
+
+
+Listener = Callable[[Event], None]
+
+
+class Runtime:
+    """The one switchboard of the process.
+
+    Attributes:
+        listeners: copy-on-write; reading it is one attribute read.
+        active: False while policies are to step aside (tests).
+        attention: whether calls must take the watched path: somebody listens, or policies are inactive.
+    """
+
+    __slots__ = ("_lock", "active", "attention", "listeners")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.listeners: tuple[Listener, ...] = ()  # replaced under _lock
+        self.active = True
+        self.attention = False
+
+    def change(
+        self, *, add: Listener | None = None, remove: Listener | None = None, active: bool | None = None
+    ) -> None:
+        with self._lock:
+            if add is not None:
+                self.listeners = (*self.listeners, add)
+            if remove is not None:
+                self.listeners = tuple(each for each in self.listeners if each is not remove)
+            if active is not None:
+                self.active = active
+            self.attention = bool(self.listeners) or not self.active
+
+    def remake_lock(self) -> None:
+        self._lock = threading.Lock()
+
+
+RUNTIME = Runtime()
+
+
+def subscribe(listener: Listener, /) -> Callable[[], None]:
+    """Have every event told to ``listener``; returns the function that ends it.
+
+    Listeners run in the thread and task of the call, in the order in which they subscribed, outside all locks. What
+    one raises is logged once per listener and never reaches the call.
+
+    Example:
+        >>> seen = []
+        >>> stop = subscribe(seen.append)
+        >>> stop()
+    """
+    RUNTIME.change(add=listener)
+    return lambda: RUNTIME.change(remove=listener)
+
+
+def emit(event: Event, /) -> None:
+    """Tell every listener. Ask `RUNTIME.listeners` before building the event."""
+    for listener in RUNTIME.listeners:
+        try:
+            listener(event)
+        except Exception:
+            _complain(listener)
+
+
+_complained: set[int] = set()
+
+
+def _complain(listener: Listener) -> None:
+    if id(listener) in _complained:
+        return
+    _complained.add(id(listener))
+    logger().exception("a listener failed on an event; further failures of it are not logged: %r", listener)
+
+
+def logger() -> Any:
+    """The logger ``resilient``; logging is imported at the first use, not with the library."""
+    import logging
+
+    return logging.getLogger("resilient")
+
+
+def set_active(active: bool, /) -> None:
+    """Have all policies step aside (False) or work (True): for tests of the code they decorate.
+
+    While inactive a decorated function is called directly: no retry, no breaker, no limit, no time-out.
+    """
+    RUNTIME.change(active=bool(active))
+
+
+def is_active() -> bool:
+    """Whether policies work."""
+    return RUNTIME.active
+
+

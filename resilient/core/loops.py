@@ -1,0 +1,138 @@
+"""The seam to asyncio and trio: sleep, a wake-up from another thread, a time limit.
+
+Imported by async drivers only, so that sync programs never load asyncio. Trio is looked up where it is loaded already:
+code that runs under it has imported it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+running_loop = asyncio._get_running_loop
+"""The asyncio loop that runs in this thread, or None: documented for those who build on event loops."""
+
+
+def in_trio() -> bool:
+    """Whether the caller runs under trio."""
+    return running_loop() is None and "trio" in sys.modules
+
+
+async def sleep(seconds: float, /) -> None:
+    """Let other tasks run for ``seconds``."""
+    if in_trio():
+        await sys.modules["trio"].sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
+
+
+async def wait_for_wake(arm: Callable[[Callable[[], None]], bool], timeout: float, /) -> None:
+    """Wait until somebody calls the wake function, at most ``timeout`` seconds.
+
+    Args:
+        arm: takes the wake function, which any thread may call; returns False where there is nothing to wait for.
+    """
+    if in_trio():
+        trio: Any = sys.modules["trio"]
+        token = trio.lowlevel.current_trio_token()
+        event = trio.Event()
+
+        def wake_trio() -> None:
+            try:
+                token.run_sync_soon(event.set)
+            except trio.RunFinishedError:
+                pass  # nobody is left to be woken
+
+        if arm(wake_trio):
+            with trio.move_on_after(timeout):
+                await event.wait()
+        return
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def done() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(done)
+        except RuntimeError:
+            pass  # the loop is closed: nobody is left to be woken
+
+    if not arm(wake):
+        return
+    timer = None if timeout == float("inf") else loop.call_later(timeout, done)
+    try:
+        await future
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+class Limit:
+    """One running time limit: cancels its task when it expires, and tells its own cancellation from others'."""
+
+    __slots__ = ("cancelling", "expired", "task", "when")
+
+    def __init__(self, task: asyncio.Task[Any], when: float) -> None:
+        self.task: asyncio.Task[Any] | None = task
+        self.when = when
+        self.cancelling = task.cancelling()
+        self.expired = False
+
+    def expire(self) -> None:
+        task = self.task
+        if task is not None:
+            self.expired = True
+            task.cancel()
+
+    def end(self) -> bool:
+        """The limited code is over. True: the cancellation that ended it, if one did, is this limit's own."""
+        task, self.task = self.task, None
+        if not self.expired or task is None:
+            return False
+        return task.uncancel() <= self.cancelling
+
+
+class Limits:
+    """The time limits of one duration on one loop: they expire in the order in which they began, so one timer serves
+    all of them."""
+
+    __slots__ = ("_armed", "_running", "duration", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, duration: float) -> None:
+        self.loop = loop
+        self.duration = duration
+        self._running: deque[Limit] = deque()
+        self._armed = False
+
+    def begin(self) -> Limit:
+        """Limit the current task from now on."""
+        limit = Limit(asyncio.current_task(self.loop), self.loop.time() + self.duration)  # type: ignore[arg-type]  # in a task
+        running = self._running
+        while running and running[0].task is None:
+            running.popleft()
+        running.append(limit)
+        if not self._armed:
+            self._armed = True
+            self.loop.call_at(limit.when, self._tick)
+        return limit
+
+    def _tick(self) -> None:
+        running, now = self._running, self.loop.time()
+        while running and (running[0].task is None or running[0].when <= now):
+            running.popleft().expire()
+        if running:
+            self.loop.call_at(running[0].when, self._tick)
+        else:
+            self._armed = False
+
+
+def begin_limit(loop: asyncio.AbstractEventLoop, seconds: float, /) -> tuple[Limit, asyncio.TimerHandle]:
+    """A time limit with a timer of its own, for a duration that is not repeated; cancel the handle at its end."""
+    limit = Limit(asyncio.current_task(loop), loop.time() + seconds)  # type: ignore[arg-type]  # in a task
+    return limit, loop.call_later(seconds, limit.expire)

@@ -1,0 +1,91 @@
+"""How a policy's options say their rules, and check them.
+
+A policy's options are a frozen dataclass: the only definition of every parameter, its default, unit and range.
+Each field carries its rule; a value outside it gives a `PolicyError` that names the field, the value, the rule and what
+to write instead.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from .errors import PolicyError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a number may be.
+
+    Attributes:
+        low: smallest value allowed.
+        above: the value must be more than this.
+        high: largest value allowed.
+        integer: whether it must be whole.
+        optional: whether None is allowed.
+        unit: of the number, for the reader.
+        hint: what to write instead of a wrong value.
+    """
+
+    low: float | None = None
+    above: float | None = None
+    high: float | None = None
+    integer: bool = False
+    optional: bool = False
+    unit: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        parts = []
+        if self.low is not None:
+            parts.append(f"at least {self.low:g}")
+        if self.above is not None:
+            parts.append(f"more than {self.above:g}")
+        if self.high is not None:
+            parts.append(f"at most {self.high:g}")
+        kind = "a whole number" if self.integer else "a number"
+        unit = f" ({self.unit})" if self.unit else ""
+        rule = f"{kind}{unit}{', ' if parts else ''}{' and '.join(parts)}"
+        return f"{rule}, or None" if self.optional else rule
+
+    def allows(self, value: Any) -> bool:
+        if value is None:
+            return self.optional
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            return False
+        if self.integer and (not isinstance(value, int)):
+            return False
+        return not (
+            (self.low is not None and value < self.low)
+            or (self.above is not None and value <= self.above)
+            or (self.high is not None and value > self.high)
+        )
+
+
+def number(default: Any, /, **rule: Any) -> Any:
+    """A dataclass field with a `Rule`."""
+    return field(default=default, metadata={"rule": Rule(**rule)})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of all options: checks every field that has a rule."""
+
+    policy: ClassVar[str] = "Policy"
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            rule = each.metadata.get("rule")
+            if rule is not None and not rule.allows(getattr(self, each.name)):
+                self.refuse(each.name, f"must be {rule}", rule.hint)
+
+    def refuse(self, name: str, rule: str, instead: str = "") -> None:
+        """Raise the error for field ``name``."""
+        hint = f"; write {instead}" if instead else ""
+        raise PolicyError(f"{self.policy}: {name}={getattr(self, name)!r} {rule}{hint}")
+
+
+def seconds(value: float, /) -> str:
+    """A duration as people write it: ``0.5 s``, ``25 ms``."""
+    return f"{value:g} s" if value == 0 or value >= 0.1 else f"{value * 1000:g} ms"

@@ -1,0 +1,290 @@
+"""How policies compose: an ordered tuple, the first one outermost, bound once per function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, ParamSpec, TypeVar
+
+from .clock import SYSTEM_CLOCK, Clock
+from .errors import DeadlineExceeded, PolicyError, Rejected, TimedOut
+from .events import RUNTIME, CallFinished, emit
+from .outcome import Unfinished
+from .policy import Gate, Policy, Site
+from .registry import REGISTRY
+from .rows import abind_row, bind_row
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class PolicyWarning(UserWarning):
+    """A pipeline that works, but probably not as meant. The message says what to write instead."""
+
+
+class Pipeline(Policy):
+    """Policies around a call, read in the order in which they run: the first is outermost.
+
+    Args:
+        *policies: policies and other pipelines; the latter are flattened.
+        name: the dependency that is called. A named pipeline is registered: it shares its retry budget with others of the
+            name, has call metrics, and is found by operators.
+        clock: where time comes from.
+
+    Raises:
+        PolicyError: an order that makes no sense; the message says what to write instead.
+
+    Warns:
+        PolicyWarning: an order or numbers that probably are not meant.
+
+    Safe to share between functions, threads and tasks. Functions decorated by one pipeline share its breaker, limits and
+    permits. Stacked decorators are separate calls: each keeps its own rules.
+
+    Example:
+        >>> from resilient import CircuitBreaker, Retry, Timeout
+        >>> catalog = Pipeline(Timeout(2.0), Retry(attempts=3), CircuitBreaker(), Timeout(0.5), name="catalog")
+        >>> @catalog
+        ... def lookup(sku: str) -> str:
+        ...     return sku.upper()
+        >>> lookup("a-7")
+        'A-7'
+    """
+
+    kind = "pipeline"
+
+    def __init__(self, *policies: Policy, name: str | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.policies = tuple(_flatten(policies))
+        self.name = name
+        self.clock = clock  # policies take theirs from here when they are put on a function
+        self._first_function: str | None = None
+        if not self.policies:
+            raise PolicyError("Pipeline: no policies; write Pipeline(Retry(), CircuitBreaker(), ...)")
+        for i, policy in enumerate(self.policies):
+            if not isinstance(policy, Policy):
+                raise PolicyError(f"Pipeline: {policy!r} is not a policy; write an object such as Retry(), not a class")
+            if any(policy is other for other in self.policies[:i]):
+                raise PolicyError(
+                    f"Pipeline: the same {type(policy).__name__} object stands in it twice and would count every call "
+                    "twice; make a second one"
+                )
+            policy.check(self.policies[:i], self.policies[i + 1 :])
+        if name is not None:
+            REGISTRY.add(self)
+
+    def __getitem__(self, kind: str, /) -> Any:
+        """The policy of a kind, such as ``pipeline["breaker"]``; the outermost where there are two."""
+        for policy in self.policies:
+            if policy.kind == kind:
+                return policy
+        raise KeyError(f"no {kind!r} in {self}; there are {[policy.kind for policy in self.policies]}")
+
+    def __contains__(self, kind: str, /) -> bool:
+        return any(policy.kind == kind for policy in self.policies)
+
+    def __iter__(self) -> Iterator[Policy]:
+        return iter(self.policies)
+
+    def __str__(self) -> str:
+        return " -> ".join(
+            policy.describe(self.policies[:i], self.policies[i + 1 :]) for i, policy in enumerate(self.policies)
+        )
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.name + ': ' if self.name else ''}{self}>"
+
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
+        if isinstance(fn, (classmethod, staticmethod)):
+            return type(fn)(self(fn.__func__))  # type: ignore[return-value]
+        site = self._site(fn)
+        bound: Any = self.abind(fn, site) if is_async(fn) else self.bind(fn, site)
+        functools.update_wrapper(bound, fn)
+        bound.pipeline = self
+        return bound  # type: ignore[no-any-return]
+
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run ``fn(*args, **kwargs)`` under these policies, without decorating it."""
+        if is_async(fn):
+            raise PolicyError(f"{_name(fn)} is async; write `await pipeline.acall({_name(fn)}, ...)`")
+        return self.bind(fn, self._site(fn))(*args, **kwargs)
+
+    async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run ``await fn(*args, **kwargs)`` under these policies, without decorating it."""
+        return await self.abind(fn, self._site(fn))(*args, **kwargs)
+
+    def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
+        run: Callable[..., Any] = inner
+        for i, policies in self._parts():
+            run = (
+                bind_row(policies, run, self._at(site, i, len(policies)))
+                if isinstance(policies, tuple)
+                else policies.bind(run, self._at(site, i, 1))
+            )
+        return self._watched(run, inner, site)
+
+    def abind(self, inner: Callable[P, Awaitable[R]], site: Site, /) -> Callable[P, Coroutine[Any, Any, R]]:
+        run: Callable[..., Any] = inner
+        for i, policies in self._parts():
+            run = (
+                abind_row(policies, run, self._at(site, i, len(policies)))
+                if isinstance(policies, tuple)
+                else policies.abind(run, self._at(site, i, 1))
+            )
+        return self._awatched(run, inner, site)
+
+    def _parts(self) -> Iterator[tuple[int, Any]]:
+        """From the inside out: a wrapping policy, or a tuple of neighbouring gates, with its first index."""
+        end = len(self.policies)
+        while end:
+            start = end - 1
+            if _mergeable(self.policies[start]):
+                while start and _mergeable(self.policies[start - 1]):
+                    start -= 1
+                yield start, self.policies[start:end]
+            else:
+                yield start, self.policies[start]
+            end = start
+
+    def _at(self, site: Site, start: int, count: int) -> Site:
+        return Site(
+            site.dependency,
+            site.operation,
+            site.clock,
+            site.function,
+            site.named,
+            self.policies[:start],
+            self.policies[start + count :],
+        )
+
+    def _site(self, fn: Callable[..., Any]) -> Site:
+        refuse_generators(fn)
+        qualname = _name(fn)
+        if self._first_function is None:
+            self._first_function = f"{getattr(fn, '__module__', None) or '?'}.{qualname}"
+        site = Site(self.name or self._first_function, qualname, self.clock, fn, self.name is not None)
+        for policy in self.policies:
+            policy.adopt(site)
+        return site
+
+    # The watched path costs nothing while nobody watches but one attribute read.
+    def _watched(self, run: Callable[..., Any], fn: Callable[..., Any], site: Site) -> Callable[..., Any]:
+        monotonic, runtime = site.clock.monotonic, RUNTIME
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not runtime.attention:
+                return run(*args, **kwargs)
+            if not runtime.active:
+                return fn(*args, **kwargs)
+            began = monotonic()
+            try:
+                result = run(*args, **kwargs)
+            except BaseException as exc:
+                _finished(site, monotonic() - began, exc)
+                raise
+            if result.__class__ is Unfinished:
+                result.on_end(lambda exc: _finished(site, monotonic() - began, exc))
+            else:
+                _finished(site, monotonic() - began, None)
+            return result
+
+        return call
+
+    def _awatched(
+        self, run: Callable[..., Any], fn: Callable[..., Any], site: Site
+    ) -> Callable[..., Coroutine[Any, Any, Any]]:
+        monotonic, runtime = site.clock.monotonic, RUNTIME
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if not runtime.attention:
+                return await run(*args, **kwargs)
+            if not runtime.active:
+                return await fn(*args, **kwargs)
+            began = monotonic()
+            try:
+                result = await run(*args, **kwargs)
+            except BaseException as exc:
+                _finished(site, monotonic() - began, exc)
+                raise
+            if result.__class__ is Unfinished:
+                result.on_end(lambda exc: _finished(site, monotonic() - began, exc))
+            else:
+                _finished(site, monotonic() - began, None)
+            return result
+
+        return call
+
+
+def _finished(site: Site, duration: float, exc: BaseException | None) -> None:
+    emit(
+        CallFinished(
+            site.dependency,
+            site.operation,
+            outcome=outcome_of(exc),
+            duration=duration,
+            error_type=None if exc is None else type(exc).__qualname__,
+        )
+    )
+
+
+def outcome_of(exc: BaseException | None, /) -> str:
+    """How metrics name what became of a call."""
+    if exc is None:
+        return "success"
+    if not isinstance(exc, Exception):
+        return "cancelled"
+    if isinstance(exc, Rejected):
+        return "rejected"
+    return "timeout" if isinstance(exc, (TimedOut, DeadlineExceeded)) else "error"
+
+
+def _flatten(policies: tuple[Policy, ...]) -> Iterator[Policy]:
+    for policy in policies:
+        if isinstance(policy, Pipeline):
+            yield from policy.policies
+        else:
+            yield policy
+
+
+def _mergeable(policy: Policy) -> bool:
+    return isinstance(policy, Gate) and not policy.binds_itself
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
+
+
+def is_async(fn: Callable[..., Any], /) -> bool:
+    """Whether calling ``fn`` gives a coroutine: an ``async def``, a partial of one, an object whose call is one."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return inspect.iscoroutinefunction(fn) or (
+        not inspect.isclass(fn) and inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+    )
+
+
+def refuse_generators(fn: Callable[..., Any], /) -> None:
+    """A generator's body runs after the call is over: no policy would see it."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    target = fn if inspect.isroutine(fn) else getattr(fn, "__call__", fn)  # noqa: B004
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise PolicyError(
+            f"{_name(fn)} is a generator function: its body runs after the call has returned, where no policy sees it; "
+            "decorate the function that makes one item, or use the block form inside it: "
+            "`for attempt in retry.attempts(): with attempt: ...`, `with breaker.guard(): ...`"
+        )
+
+
+def warn(message: str, /) -> None:
+    """A `PolicyWarning` that points at the code which builds the pipeline."""
+    warnings.warn(message, PolicyWarning, stacklevel=_outside())
+
+
+def _outside() -> int:
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("resilient."):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,0 +1,108 @@
+"""Windows over the outcomes of calls: the last seconds, or the last N calls. No clock, no lock of their own.
+
+`TimeWindow` is made for a reader that is rare (a failure) and a writer that is not (a success): successes of the current
+slot are counted by one atomic step of the interpreter and looked at only when somebody asks for totals.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from typing import NamedTuple
+
+SLOTS = 10
+
+
+class Totals(NamedTuple):
+    """What a window holds: ``calls`` that ended, of them ``failures`` and ``slow`` ones."""
+
+    calls: int
+    failures: int
+    slow: int
+
+
+class TimeWindow:
+    """Outcomes of the last ``width * 10`` seconds in ten slots.
+
+    `count` may be called without the owner's lock while ``now < edge``; everything else needs the lock.
+    """
+
+    __slots__ = ("_failures", "_slot", "_slow", "_successes", "_taken", "count", "edge", "streak", "width")
+
+    def __init__(self, seconds: float) -> None:
+        self.width = seconds / SLOTS
+        self.edge = float("-inf")  # until the first outcome comes
+        self.streak = 0
+        self.count = itertools.count().__next__
+        self._taken = 0
+        self._successes = [0] * SLOTS
+        self._failures = [0] * SLOTS
+        self._slow = [0] * SLOTS
+        self._slot = 0
+
+    def add(self, now: float, *, failure: bool, slow: bool) -> None:
+        if now >= self.edge:
+            self._turn(now)
+        if failure:
+            self._failures[self._slot] += 1
+            self.streak += 1
+        else:
+            self.count()
+            self.streak = 0
+        if slow:
+            self._slow[self._slot] += 1
+
+    def totals(self, now: float) -> Totals:
+        if now >= self.edge:
+            self._turn(now)
+        self._look()
+        failures = sum(self._failures)
+        return Totals(sum(self._successes) + failures, failures, sum(self._slow))
+
+
+    def _look(self) -> None:
+        # Reading the counter advances it by one; _taken leaves that one out the next time.
+        new = self.count() - self._taken
+        self._taken += new + 1
+        self._successes[self._slot] += new
+
+    def _turn(self, now: float) -> None:
+        if self.edge == float("-inf"):
+            self.edge = now + self.width
+            return
+        self._look()
+        steps = int((now - self.edge) / self.width) + 1
+        for _ in range(min(steps, SLOTS)):
+            self._slot = (self._slot + 1) % SLOTS
+            self._successes[self._slot] = self._failures[self._slot] = self._slow[self._slot] = 0
+        self.edge += steps * self.width
+
+
+class CountWindow:
+    """The last ``size`` outcomes. Every method needs the owner's lock: ``edge`` is never in the future."""
+
+    __slots__ = ("_failures", "_outcomes", "_slow", "edge", "streak")
+
+    def __init__(self, size: int) -> None:
+        self.edge = float("-inf")
+        self.streak = 0
+        self._outcomes: deque[tuple[bool, bool]] = deque(maxlen=size)
+        self._failures = 0
+        self._slow = 0
+
+    def count(self) -> int:
+        raise AssertionError("a count window has no path without the lock")
+
+    def add(self, now: float, *, failure: bool, slow: bool) -> None:
+        outcomes = self._outcomes
+        if len(outcomes) == outcomes.maxlen:
+            old_failure, old_slow = outcomes[0]
+            self._failures -= old_failure
+            self._slow -= old_slow
+        outcomes.append((failure, slow))
+        self._failures += failure
+        self._slow += slow
+        self.streak = self.streak + 1 if failure else 0
+
+    def totals(self, now: float) -> Totals:
+        return Totals(len(self._outcomes), self._failures, self._slow)

@@ -1,0 +1,114 @@
+"""Fallback as a policy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from ...core.errors import PolicyError, Rejected
+from ...core.events import RUNTIME, FallbackUsed, emit
+from ...core.pipeline import is_async
+from ...core.policy import Policy, Site
+from ...core.when import ANY_ERROR, When
+from .options import FallbackOptions
+from .state import maker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+class Fallback(Policy, Generic[S]):
+    """A stand-in for the result where the call fails or is rejected.
+
+    Args:
+        fallback: a value, or a function: it is called with the arguments of the call, and with the exception if it has a
+            keyword-only parameter ``error``. For async calls it may be async.
+        on: which failures: exception classes, predicates, or a `When`. Local rejections (`Rejected`) are exceptions too:
+            ``on=Rejected`` stands in for these alone.
+
+    Raises:
+        PolicyError: an option of the wrong kind; an async fallback on a sync function.
+
+    Cancellation is never caught. If the fallback function fails, its exception is raised, from the first one. Thread-safe.
+
+    Source: Hystrix; resilience4j.
+
+    Example:
+        >>> from resilient import Fallback
+        >>> @Fallback(["bestseller"])
+        ... def recommendations(user: str) -> list[str]:
+        ...     raise ConnectionError("down")
+        >>> recommendations("ann")
+        ['bestseller']
+    """
+
+    kind = "fallback"
+
+    def __init__(self, fallback: S | Callable[..., S], /, *, on: Any = ANY_ERROR) -> None:
+        self.options = FallbackOptions(fallback, on)
+
+    @property
+    def stands_in_for(self) -> When:
+        """The failures that never get past it."""
+        return self.options.on  # type: ignore[no-any-return]
+
+    @overload  # type: ignore[override]
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, R | S]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R | S]: ...
+    def __call__(self, fn: Callable[P, Any], /) -> Callable[P, Any]:
+        return super().__call__(fn)
+
+    def describe(self, outer: tuple[Policy, ...] = (), inner: tuple[Policy, ...] = (), /) -> str:
+        fallback = self.options.fallback
+        shown = getattr(fallback, "__qualname__", type(fallback).__qualname__) if callable(fallback) else "a value"
+        on = "" if self.options.on is ANY_ERROR else f" on {self.options.on}"
+        return f"Fallback({shown}{on})"
+
+    def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
+        fallback, on = self.options.fallback, self.options.on
+        if callable(fallback) and is_async(fallback):
+            raise PolicyError(
+                f"Fallback: {site.operation} is sync and its fallback is async; write a sync fallback for it"
+            )
+        make = maker(fallback)
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return inner(*args, **kwargs)
+            except Exception as exc:
+                if not on.covers(exc):
+                    raise
+                _tell(site, exc)
+                return make(args, kwargs, exc)  # type: ignore[no-any-return]
+
+        return call
+
+    def abind(self, inner: Callable[P, Awaitable[R]], site: Site, /) -> Callable[P, Coroutine[Any, Any, R]]:
+        make, on = maker(self.options.fallback), self.options.on
+
+        async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return await inner(*args, **kwargs)
+            except Exception as exc:
+                if not on.covers(exc):
+                    raise
+                _tell(site, exc)
+                result = make(args, kwargs, exc)
+                return await result if inspect.isawaitable(result) else result  # type: ignore[no-any-return]
+
+        return call
+
+
+def _tell(site: Site, exc: Exception) -> None:
+    if RUNTIME.listeners:
+        emit(
+            FallbackUsed(
+                site.dependency,
+                site.operation,
+                error_type=type(exc).__qualname__,
+                rejected=isinstance(exc, Rejected),
+            )
+        )

@@ -1,0 +1,186 @@
+"""The bucket: GCRA, in whole nanoseconds. No I/O; the time is passed in; one lock.
+
+The generic cell rate algorithm keeps one number, the theoretical arrival time of the next call if all calls so far were
+evenly spaced. A call of cost ``n`` at ``t`` moves it from ``max(tat, t)`` to that plus ``n`` intervals, and may go when the result
+is at most ``burst`` intervals ahead of ``t``. Equal to a token bucket that starts full (ITU-T I.371). Whole numbers, because
+with floats a full bucket admits one call less than ``burst`` in half of all settings.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+from typing import Any
+
+from ...core.errors import PolicyError, RateLimited
+from ...core.policy import Wait
+from .options import NANOSECONDS, RateLimitOptions
+
+_SWEEP = 64
+"""Keys of the older half that are looked at per admission while it is being let go."""
+
+
+class Bucket:
+    """One token bucket. A permit is the cost that was paid."""
+
+    __slots__ = ("_interval", "_lock", "_max_wait", "_span", "_tat", "options")
+
+    def __init__(self, options: RateLimitOptions) -> None:
+        self.options = options
+        self._lock = threading.Lock()
+        self._interval = options.rate.interval
+        self._span = options.rate.interval * options.capacity
+        self._max_wait = int(options.max_wait * NANOSECONDS)
+        self._tat = 0  # guarded by _lock
+
+    def admit(self, now: float, /) -> int | Wait[int]:
+        return self.admit_cost(now, 1)
+
+    def admit_cost(self, now: float, cost: int) -> int | Wait[int]:
+        t = int(now * NANOSECONDS)
+        with self._lock:
+            tat = self._tat
+            new = (tat if tat > t else t) + cost * self._interval
+            early = new - self._span - t
+            if early <= 0:
+                self._tat = new
+                return cost
+            if early <= self._max_wait:
+                self._tat = new
+                return Wait(ready_at=(t + early) / NANOSECONDS, cost=cost)
+        raise limited(self.options, early, tat, t)
+
+    def cancel_cost(self, cost: int) -> None:
+        with self._lock:
+            self._tat -= cost * self._interval
+
+    def available(self, now: float) -> int:
+        """Whole tokens in the bucket."""
+        with self._lock:
+            return tokens(self.options, self._tat, int(now * NANOSECONDS))
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+
+def tokens(options: RateLimitOptions, tat: int, t: int) -> int:
+    interval = options.rate.interval
+    return max(0, min(options.capacity, (t + interval * options.capacity - max(tat, t)) // interval))
+
+
+def limited(options: RateLimitOptions, early: int, tat: int, t: int) -> RateLimited:
+    retry_after = early / NANOSECONDS
+    return RateLimited(
+        f"the rate limit of {options.rate.text} (burst {options.burst}) has no token; the next in {retry_after:.3f} s",
+        reason="empty",
+        limit=options.rate.text,
+        retry_after=retry_after,
+        remaining=tokens(options, tat, t),
+    )
+
+
+def too_late(options: RateLimitOptions, seconds: float) -> RateLimited:
+    """The deadline comes before the token."""
+    return RateLimited(
+        f"the rate limit of {options.rate.text} could admit it in {seconds:.3f} s, after the deadline",
+        reason="deadline",
+        limit=options.rate.text,
+        retry_after=seconds,
+    )
+
+
+class KeyedBuckets:
+    """One bucket per key, one number each. A live key is never evicted.
+
+    A key whose bucket is full again is the same as one that was never seen. Any key that was not used for the time in which
+    an empty bucket fills up is full; so keys live in two halves, the older one is let go after that time, and nothing has to
+    be looked for.
+    """
+
+    __slots__ = ("_dying", "_life", "_lock", "_new", "_old", "_overflow", "_turned", "options")
+
+    def __init__(self, options: RateLimitOptions) -> None:
+        self.options = options
+        self._lock = threading.Lock()
+        self._new: dict[Hashable, int] = {}  # guarded by _lock
+        self._old: dict[Hashable, int] = {}  # guarded by _lock
+        self._dying: dict[Hashable, int] = {}  # full buckets, let go little by little; guarded by _lock
+        self._overflow = 0  # the bucket that keys past max_keys share; guarded by _lock
+        self._life = options.rate.interval * options.capacity + int(options.max_wait * NANOSECONDS)
+        self._turned = 0  # guarded by _lock
+
+    def admit(self, key: Hashable, cost: int, now: float) -> int | Wait[int]:
+        options = self.options
+        interval = options.rate.interval
+        t = int(now * NANOSECONDS)
+        with self._lock:
+            if t - self._turned >= self._life or self._dying:
+                self._turn(t)
+            found = self._new.get(key)
+            if found is None:
+                found = self._old.pop(key, None)
+            shared = found is None and len(self._new) + len(self._old) >= options.max_keys and not self._make_room(t)
+            if shared and options.overflow == "refuse":
+                raise RateLimited(
+                    f"the rate limit of {options.rate.text} holds {options.max_keys} keys in use, and this one is new",
+                    reason="too many keys",
+                    limit=options.rate.text,
+                )
+            tat = self._overflow if shared else found or 0
+            new = (tat if tat > t else t) + cost * interval
+            early = new - interval * options.capacity - t
+            if early <= 0 or early <= int(options.max_wait * NANOSECONDS):
+                if shared:
+                    self._overflow = new
+                else:
+                    self._new[key] = new
+                return cost if early <= 0 else Wait(ready_at=(t + early) / NANOSECONDS, cost=cost)
+            if not shared and found is not None:
+                self._new[key] = found
+        raise limited(options, early, tat, t)
+
+    def cancel(self, key: Hashable, cost: int) -> None:
+        back = cost * self.options.rate.interval
+        with self._lock:
+            for half in (self._new, self._old):
+                if key in half:
+                    half[key] -= back
+                    return
+            self._overflow -= back
+
+    def _turn(self, t: int) -> None:
+        if t - self._turned >= self._life:
+            self._dying = self._old if len(self._old) > _SWEEP else {}
+            self._old, self._new, self._turned = self._new, {}, t
+        # A dict of a million keys takes tens of milliseconds to free at once.
+        for _ in range(min(_SWEEP, len(self._dying))):
+            self._dying.popitem()
+
+    def _make_room(self, t: int) -> bool:
+        """Let go of keys of the older half that are full by now; a few at a time."""
+        for _ in range(min(_SWEEP, len(self._old))):
+            key, tat = self._old.popitem()
+            if tat <= t:
+                return True
+            self._new[key] = tat
+        return False
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._new) + len(self._old)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+
+def check_cost(cost: Any, options: RateLimitOptions) -> int:
+    """A cost that a user's function gave."""
+    if isinstance(cost, bool) or not isinstance(cost, int) or cost < 1:
+        raise PolicyError(f"RateLimit: cost gave {cost!r}; it must be a whole number of at least 1")
+    if cost > options.capacity:
+        raise RateLimited(
+            f"a call of cost {cost} can never pass a burst of {options.burst}; raise burst= or split the call",
+            reason="cost above burst",
+            limit=options.rate.text,
+        )
+    return cost

@@ -1,0 +1,448 @@
+"""Retry as a policy: two thin drivers around `Story`, and the block form."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from ...core.backoff import Backoff
+from ...core.budget import Budget
+from ...core.call import CURRENT
+from ...core.clock import SYSTEM_CLOCK, Clock
+from ...core.errors import PolicyError
+from ...core.events import RUNTIME, AttemptFinished, emit
+from ...core.outcome import Discarded
+from ...core.pipeline import outcome_of, warn
+from ...core.policy import Policy, Site
+from ...core.registry import REGISTRY
+from ...core.when import TRANSIENT, When
+from .options import RetryOptions
+from .state import Story, key_of
+from .strategies import is_strategy, looks_at_results
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DRAIN_SECONDS = 0.05
+"""How long letting go of an unread answer may take; part of the backoff."""
+
+
+class Retry(Policy):
+    """Another attempt after a failure that may pass, where repeating is safe, as long as budget and deadline allow.
+
+    Args:
+        attempts: how many in all, the first included; 1..100.
+        on: which failures: exception classes, predicates, a `When`, or one of tenacity's ``retry_*``.
+        wait: how long between attempts: a `backoff`, seconds, or one of tenacity's ``wait_*``.
+        stop: one of tenacity's ``stop_*``, on top of ``attempts``.
+        budget: a `Budget`; None takes the one of the pipeline's name, or an own one where it has no name.
+        idempotent: whether the operation may be repeated after it may have happened. None: yes (you put a retry on it).
+            False: only what provably did not happen is repeated.
+        idempotency_key: gives, from the call's arguments, a text that names the intent. The key made from it is the
+            same on every attempt and in every process (`current_call().idempotency_key`); it makes repeating safe.
+
+    Raises:
+        PolicyError: an option outside its range.
+
+    What the function raised last is raised itself, with a report (``exc.resilient``) and a note that tells the story.
+    Our own rejections and deadlines are raised at once. What a retry inside gave up on is not retried again outside.
+    ``Retry-After`` on the report is kept, with jitter on top; above 30 s the call is not retried. Every retry is logged at
+    WARNING to ``resilient``.
+
+    Thread-safe; one object serves sync and async functions.
+
+    Sources: gRPC A6 (what may be retried), AWS (full jitter), Finagle and botocore (budget).
+
+    Example:
+        >>> from resilient import Retry
+        >>> answers = iter([ConnectionError(), "ok"])
+        >>> @Retry(attempts=3, wait=0)
+        ... def fetch():
+        ...     answer = next(answers)
+        ...     if isinstance(answer, Exception):
+        ...         raise answer
+        ...     return answer
+        >>> fetch()
+        'ok'
+    """
+
+    kind = "retry"
+    repeats = True
+
+    def __init__(
+        self,
+        attempts: int = 3,
+        *,
+        on: Any = TRANSIENT,
+        wait: Any = Backoff(),  # noqa: B008  (immutable)
+        stop: Any = None,
+        budget: Budget | None = None,
+        idempotent: bool | None = None,
+        idempotency_key: Callable[..., str] | None = None,
+    ) -> None:
+        self.options = RetryOptions(attempts, on, wait, stop, budget, idempotent, idempotency_key)
+        self._own_budget: Budget | None = None
+
+    def budget_for(self, name: str | None, /) -> Budget:
+        """The budget in force: the given one, else the dependency's, else this retry's own."""
+        if self.options.budget is not None:
+            return self.options.budget
+        if name is not None:
+            return REGISTRY.budget(name)
+        if self._own_budget is None:
+            self._own_budget = Budget()
+        return self._own_budget
+
+    def check(self, outer: tuple[Policy, ...], inner: tuple[Policy, ...], /) -> None:
+        if any(policy.repeats for policy in inner):
+            raise PolicyError(
+                "Pipeline: two policies that repeat the call would multiply attempts (3 x 3 = 9); keep one Retry"
+            )
+        for policy in inner:
+            stands_in_for = getattr(policy, "stands_in_for", None)
+            if stands_in_for is not None and isinstance(self.options.on, When) and stands_in_for.overlaps(self.options.on):
+                raise PolicyError(
+                    "Pipeline: a Fallback inside the Retry turns the failures that the Retry waits for into results, so it "
+                    "never retries; put it outside: Fallback(...), Retry(...)"
+                )
+        for policy in outer:
+            if policy.kind in ("breaker", "ratelimit"):
+                warn(
+                    f"{type(policy).__name__} stands outside the Retry, so it sees calls, not attempts: a retry storm "
+                    f"passes it; put it inside: Retry(...), {type(policy).__name__}(...)"
+                )
+        self._check_time(outer, inner)
+
+    def _check_time(self, outer: tuple[Policy, ...], inner: tuple[Policy, ...]) -> None:
+        total = next((p.seconds for p in reversed(outer) if p.kind == "timeout"), None)  # type: ignore[attr-defined]
+        attempt = next((p.seconds for p in inner if p.kind == "timeout"), None)  # type: ignore[attr-defined]
+        wait = self.options.wait
+        if total is None or attempt is None or not isinstance(wait, Backoff):
+            return
+        attempts = self.options.attempts
+        worst = attempts * attempt + wait.worst(attempts - 1)
+        if worst > total + 1e-9:
+            fits = max(0.0, (total - wait.worst(attempts - 1)) / attempts)
+            warn(
+                f"{attempts} attempts of {attempt:g} s and their backoff take up to {worst:g} s, more than the deadline "
+                f"of {total:g} s: the last ones are cut short; write Timeout({fits:.3g}) inside, or fewer attempts"
+            )
+
+    def describe(self, outer: tuple[Policy, ...] = (), inner: tuple[Policy, ...] = (), /) -> str:
+        o = self.options
+        on = "transient" if o.on is TRANSIENT else str(o.on)
+        wait = str(o.wait) if isinstance(o.wait, Backoff) else type(o.wait).__name__
+        parts = [f"{o.attempts} attempts", f"on {on}", wait]
+        if o.stop is not None:
+            parts.append(f"stop {type(o.stop).__name__}")
+        if o.idempotency_key is not None:
+            parts.append("keyed")
+        elif o.idempotent is False:
+            parts.append("only what did not happen")
+        return f"Retry({', '.join(parts)})"
+
+    def _looks_at_results(self) -> bool:
+        on = self.options.on
+        return looks_at_results(on) if is_strategy(on) else on.judges_result is not None
+
+    # ------------------------------------------------------------------------------------------------------------- drivers
+    def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
+        budget = self.budget_for(site.dependency if site.named else None)
+        options, monotonic, runtime, looks = self.options, site.clock.monotonic, RUNTIME, self._looks_at_results()
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            started = monotonic()
+            try:
+                result = inner(*args, **kwargs)
+            except Exception as exc:
+                if runtime.listeners:
+                    _tell(site, 1, started, exc)
+                story = Story(options, budget, site, started, args, kwargs, self)
+                delay = story.failed(exc, monotonic(), _now(story.wants(exc), site))
+                if delay is None:
+                    raise
+                if isinstance(exc, Discarded):
+                    delay = _discard(exc, delay, site.clock)
+            else:
+                if runtime.listeners:
+                    _tell(site, 1, started, None)
+                if not looks:
+                    budget.succeeded(started)
+                    return result
+                story = Story(options, budget, site, started, args, kwargs, self)
+                if not _now(story.wants_result(result), site):
+                    budget.succeeded(started)
+                    return result
+                delay = story.result_failed(monotonic())
+                if delay is None:
+                    return result
+            return again(story, delay, args, kwargs)
+
+        def again(story: Story, delay: float, args: Any, kwargs: Any) -> R:
+            while True:
+                if delay > 0:
+                    try:
+                        site.clock.sleep(delay)
+                    except BaseException:
+                        budget.refund()  # it was paid for, and is not made
+                        raise
+                story.attempts += 1
+                began = monotonic()
+                token = CURRENT.set(story.call.with_attempt(story.attempts))
+                try:
+                    result = inner(*args, **kwargs)
+                except Exception as exc:
+                    if runtime.listeners:
+                        _tell(site, story.attempts, began, exc)
+                    next_delay = story.failed(exc, monotonic(), _now(story.wants(exc), site))
+                    if next_delay is None:
+                        raise
+                    delay = _discard(exc, next_delay, site.clock) if isinstance(exc, Discarded) else next_delay
+                else:
+                    if runtime.listeners:
+                        _tell(site, story.attempts, began, None)
+                    if not looks or not _now(story.wants_result(result), site):
+                        story.succeeded()
+                        return result
+                    next_delay = story.result_failed(monotonic())
+                    if next_delay is None:
+                        return result
+                    delay = next_delay
+                finally:
+                    CURRENT.reset(token)
+
+        if options.idempotency_key is None:
+            return call
+
+        def keyed(*args: P.args, **kwargs: P.kwargs) -> R:
+            token = CURRENT.set(CURRENT.get().with_key(key_of(options, site, args, kwargs)))
+            try:
+                return call(*args, **kwargs)
+            finally:
+                CURRENT.reset(token)
+
+        return keyed
+
+    def abind(self, inner: Callable[P, Awaitable[R]], site: Site, /) -> Callable[P, Coroutine[Any, Any, R]]:
+        from ...core.loops import sleep
+
+        budget = self.budget_for(site.dependency if site.named else None)
+        options, monotonic, runtime, looks = self.options, site.clock.monotonic, RUNTIME, self._looks_at_results()
+
+        async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            started = monotonic()
+            try:
+                result = await inner(*args, **kwargs)
+            except Exception as exc:
+                if runtime.listeners:
+                    _tell(site, 1, started, exc)
+                story = Story(options, budget, site, started, args, kwargs, self)
+                wanted = story.wants(exc)
+                if wanted.__class__ is not bool:
+                    wanted = await _later(wanted)
+                delay = story.failed(exc, monotonic(), wanted)
+                if delay is None:
+                    raise
+                if isinstance(exc, Discarded):
+                    delay = await _adiscard(exc, delay, site.clock)
+            else:
+                if runtime.listeners:
+                    _tell(site, 1, started, None)
+                if not looks:
+                    budget.succeeded(started)
+                    return result
+                story = Story(options, budget, site, started, args, kwargs, self)
+                if not await _later(story.wants_result(result)):
+                    budget.succeeded(started)
+                    return result
+                delay = story.result_failed(monotonic())
+                if delay is None:
+                    return result
+            return await again(story, delay, args, kwargs)
+
+        async def again(story: Story, delay: float, args: Any, kwargs: Any) -> R:
+            while True:
+                if delay > 0:
+                    try:
+                        await sleep(delay)
+                    except BaseException:
+                        budget.refund()
+                        raise
+                story.attempts += 1
+                began = monotonic()
+                token = CURRENT.set(story.call.with_attempt(story.attempts))
+                try:
+                    result = await inner(*args, **kwargs)
+                except Exception as exc:
+                    if runtime.listeners:
+                        _tell(site, story.attempts, began, exc)
+                    next_delay = story.failed(exc, monotonic(), await _later(story.wants(exc)))
+                    if next_delay is None:
+                        raise
+                    delay = await _adiscard(exc, next_delay, site.clock) if isinstance(exc, Discarded) else next_delay
+                else:
+                    if runtime.listeners:
+                        _tell(site, story.attempts, began, None)
+                    if not looks or not await _later(story.wants_result(result)):
+                        story.succeeded()
+                        return result
+                    next_delay = story.result_failed(monotonic())
+                    if next_delay is None:
+                        return result
+                    delay = next_delay
+                finally:
+                    CURRENT.reset(token)
+
+        if options.idempotency_key is None:
+            return call
+
+        async def keyed(*args: P.args, **kwargs: P.kwargs) -> R:
+            token = CURRENT.set(CURRENT.get().with_key(key_of(options, site, args, kwargs)))
+            try:
+                return await call(*args, **kwargs)
+            finally:
+                CURRENT.reset(token)
+
+        return keyed
+
+    # ---------------------------------------------------------------------------------------------------------- block form
+    def attempts(self, *, name: str = "block", clock: Clock = SYSTEM_CLOCK) -> Attempts:
+        """The attempts of a block of code, for code that is no function of its own.
+
+        Args:
+            name: what the notes and events call the block.
+            clock: where time comes from.
+
+        Example:
+            >>> from resilient import Retry
+            >>> for attempt in Retry(attempts=3, wait=0).attempts(name="fetch"):
+            ...     with attempt:
+            ...         if attempt.number < 2:
+            ...             raise ConnectionError("down")
+            ...         print("attempt", attempt.number)
+            attempt 2
+        """
+        return Attempts(self, Site(name, name, clock, self.attempts), self.budget_for(None))
+
+
+class Attempts:
+    """The attempts of one block: iterate with ``for`` or ``async for``. Made by `Retry.attempts`, for one use."""
+
+    def __init__(self, retry: Retry, site: Site, budget: Budget) -> None:
+        self._retry = retry
+        self._site = site
+        self._budget = budget
+        self._story: Story | None = None
+        self._delay: float | None = 0.0
+        self._done = False
+
+    def __iter__(self) -> Iterator[Attempt]:
+        attempt = Attempt(self, 1)
+        yield attempt
+        while not attempt.over:
+            if self._delay:
+                self._site.clock.sleep(self._delay)
+            attempt = Attempt(self, attempt.number + 1)
+            yield attempt
+
+    async def __aiter__(self) -> AsyncIterator[Attempt]:
+        from ...core.loops import sleep
+
+        attempt = Attempt(self, 1)
+        yield attempt
+        while not attempt.over:
+            if self._delay:
+                await sleep(self._delay)
+            attempt = Attempt(self, attempt.number + 1)
+            yield attempt
+
+    def ended(self, attempt: Attempt, started: float, exc: BaseException | None) -> bool:
+        """An attempt is over; True where its failure is swallowed because another one follows."""
+        if RUNTIME.listeners:
+            _tell(self._site, attempt.number, started, exc)
+        if exc is None:
+            if self._story is None:
+                self._budget.succeeded(started)
+            else:
+                self._story.succeeded()
+            return False
+        if not isinstance(exc, Exception):
+            return False
+        if self._story is None:
+            self._story = Story(self._retry.options, self._budget, self._site, started, (), {}, self._retry)
+        story = self._story
+        story.attempts = attempt.number
+        self._delay = story.failed(exc, self._site.clock.monotonic(), _now(story.wants(exc), self._site))
+        return self._delay is not None
+
+
+class Attempt:
+    """One attempt of a block: ``with attempt:``.
+
+    Attributes:
+        number: from 1.
+        over: whether the loop ends after it.
+    """
+
+    __slots__ = ("_attempts", "_started", "_token", "number", "over")
+
+    def __init__(self, attempts: Attempts, number: int) -> None:
+        self._attempts = attempts
+        self.number = number
+        self.over = True  # a body that never enters the block has nothing to repeat
+        self._started = 0.0
+        self._token: Any = None
+
+    def __enter__(self) -> Attempt:
+        self._started = self._attempts._site.clock.monotonic()
+        if self.number > 1:
+            self._token = CURRENT.set(CURRENT.get().with_attempt(self.number))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> bool:
+        if self._token is not None:
+            CURRENT.reset(self._token)
+        swallowed = self._attempts.ended(self, self._started, exc)
+        self.over = not swallowed
+        return swallowed
+
+
+# ------------------------------------------------------------------------------------------------------------- slow parts
+def _now(wanted: Any, site: Site) -> bool:
+    if inspect.isawaitable(wanted):
+        wanted.close()  # type: ignore[attr-defined]
+        raise PolicyError(
+            f"Retry: {site.operation} is sync, but on= is an async strategy of tenacity.asyncio; write one of tenacity's"
+        )
+    return bool(wanted)
+
+
+async def _later(wanted: Any) -> bool:
+    return bool(await wanted) if inspect.isawaitable(wanted) else bool(wanted)
+
+
+def _discard(exc: Discarded, delay: float, clock: Clock) -> float:
+    began = clock.monotonic()
+    exc.discard(DRAIN_SECONDS)
+    return max(0.0, delay - (clock.monotonic() - began))
+
+
+async def _adiscard(exc: Discarded, delay: float, clock: Clock) -> float:
+    began = clock.monotonic()
+    await exc.adiscard(DRAIN_SECONDS)
+    return max(0.0, delay - (clock.monotonic() - began))
+
+
+def _tell(site: Site, attempt: int, began: float, exc: BaseException | None) -> None:
+    emit(
+        AttemptFinished(
+            site.dependency,
+            site.operation,
+            attempt=attempt,
+            outcome=outcome_of(exc),
+            duration=site.clock.monotonic() - began,
+            error_type=None if exc is None else type(exc).__qualname__,
+        )
+    )

@@ -1,0 +1,250 @@
+"""Timeout as a policy: the deadline goes down in the Call; async attempts are cancelled, sync ones are not."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from ...core.call import CURRENT
+from ...core.errors import PolicyError
+from ...core.events import RUNTIME, CallAbandoned, Rejection, TimeoutOverrun, emit
+from ...core.policy import Policy, Site
+from .options import TimeoutOptions
+from .state import overdue
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Timeout(Policy):
+    """How long the call inside may take.
+
+    Outside a Retry of its pipeline it is the *total*, for all attempts and waits, and raises `DeadlineExceeded`; elsewhere it
+    is for one attempt and raises `TimedOut`, which a Retry may retry. An earlier deadline of the caller wins, and raises
+    `DeadlineExceeded`.
+
+    Async: the attempt is cancelled; the caller's own cancellation is told apart. Sync: Python cannot stop a function, so
+    nothing is interrupted: every wait of ours inside is cut at the deadline (backoff, limiter, queue, the HTTP layer), a
+    function that ends late has its result returned, and the overrun is told to listeners.
+
+    Args:
+        seconds: more than 0.
+        walk_away: sync only: run the function in a thread of its own, and leave it behind when its time is over. It goes on
+            running; `leaked` counts those that do. For code that can be stopped in no other way.
+
+    Raises:
+        PolicyError: an option outside its range.
+
+    Thread-safe; one object serves sync and async functions. Under asyncio one timer per loop and duration serves all calls.
+
+    Source: gRPC deadlines; Google SRE book, chapter 22.
+
+    Example:
+        >>> from resilient import Timeout, current_call
+        >>> @Timeout(2.0)
+        ... def work() -> bool:
+        ...     return current_call().remaining() <= 2.0
+        >>> work()
+        True
+    """
+
+    kind = "timeout"
+
+    def __init__(self, seconds: float = 2.0, *, walk_away: bool = False) -> None:
+        self.options = TimeoutOptions(seconds, walk_away)
+        self._lock = threading.Lock()
+        self._leaked = 0  # guarded by _lock
+
+    @property
+    def seconds(self) -> float:
+        """The time-out in seconds."""
+        return self.options.seconds
+
+    @property
+    def leaked(self) -> int:
+        """Functions that were walked away from and still run."""
+        return self._leaked
+
+    def check(self, outer: tuple[Policy, ...], inner: tuple[Policy, ...], /) -> None:
+        for i, other in enumerate(inner):
+            if not isinstance(other, Timeout):
+                continue
+            if not any(policy.repeats for policy in inner[:i]):
+                raise PolicyError(
+                    f"Pipeline: Timeout({self.seconds:g}) and Timeout({other.seconds:g}) with no Retry between bound the same "
+                    "thing; keep one, or put the Retry between them"
+                )
+            if other.seconds >= self.seconds:
+                raise PolicyError(
+                    f"Pipeline: the inner Timeout of {other.seconds:g} s is not below the outer one of {self.seconds:g} s, so "
+                    f"it never fires; write a smaller one, such as Timeout({self.seconds / 3:.3g})"
+                )
+
+    def describe(self, outer: tuple[Policy, ...] = (), inner: tuple[Policy, ...] = (), /) -> str:
+        what = "total " if _is_total(inner) else "attempt " if any(p.repeats for p in outer) else ""
+        return f"Timeout({what}{self.seconds:g} s{', walk away' if self.options.walk_away else ''})"
+
+    # ------------------------------------------------------------------------------------------------------------- drivers
+    def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
+        limit, total, monotonic = self.seconds, _is_total(site.inner), site.clock.monotonic
+        get, put, reset, runtime = CURRENT.get, CURRENT.set, CURRENT.reset, RUNTIME
+        run = run_inherited = inner
+        if self.options.walk_away:
+            run = self._in_thread(inner, site, total, False)
+            run_inherited = self._in_thread(inner, site, total, True)
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            outer = get()
+            now = monotonic()
+            inherited = outer.deadline
+            if inherited is not None and inherited <= now:
+                raise _late(limit, total, site)
+            deadline = now + limit
+            if inherited is not None and inherited <= deadline:
+                return run_inherited(*args, **kwargs)
+            token = put(outer.with_deadline(deadline))
+            try:
+                return run(*args, **kwargs)
+            finally:
+                reset(token)
+                if runtime.listeners and monotonic() > deadline:
+                    emit(
+                        TimeoutOverrun(
+                            site.dependency, site.operation, timeout=limit, overrun=monotonic() - deadline
+                        )
+                    )
+
+        return call
+
+    def abind(self, inner: Callable[P, Awaitable[R]], site: Site, /) -> Callable[P, Coroutine[Any, Any, R]]:
+        from asyncio import CancelledError
+
+        from ...core.loops import Limits, begin_limit, running_loop
+
+        limit, total, monotonic = self.seconds, _is_total(site.inner), site.clock.monotonic
+        get, put, reset = CURRENT.get, CURRENT.set, CURRENT.reset
+        if self.options.walk_away:
+            raise PolicyError(
+                f"Timeout: walk_away=True is for sync functions; {site.operation} is async and is cancelled instead; leave "
+                "it out"
+            )
+        limits: Limits | None = None
+
+        async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            nonlocal limits
+            loop = running_loop()
+            if loop is None:
+                return await in_trio(args, kwargs)
+            outer = get()
+            now = monotonic()
+            inherited = outer.deadline
+            if inherited is not None and inherited <= now + limit:
+                return await until_inherited(loop, inherited - now, args, kwargs)
+            mine = limits
+            if mine is None or mine.loop is not loop:
+                limits = mine = Limits(loop, limit)
+            token = put(outer.with_deadline(now + limit))
+            running = mine.begin()
+            try:
+                return await inner(*args, **kwargs)
+            except CancelledError as exc:
+                if running.end():
+                    raise overdue(limit, total, False, site) from exc
+                raise
+            finally:
+                reset(token)
+                if running.task is not None:
+                    running.end()
+
+        async def until_inherited(loop: Any, left: float, args: Any, kwargs: Any) -> R:
+            # The caller's deadline comes first: it needs a timer of its own, as no two of them last equally long.
+            if left <= 0:
+                raise _late(limit, total, site)
+            running, timer = begin_limit(loop, left)
+            try:
+                return await inner(*args, **kwargs)
+            except CancelledError as exc:
+                if running.end():
+                    raise overdue(limit, total, True, site) from exc
+                raise
+            finally:
+                timer.cancel()
+                if running.task is not None:
+                    running.end()
+
+        async def in_trio(args: Any, kwargs: Any) -> R:
+            import trio
+
+            outer = get()
+            now = monotonic()
+            inherited = outer.deadline is not None and outer.deadline <= now + limit
+            deadline = outer.deadline if inherited and outer.deadline is not None else now + limit
+            if deadline <= now:
+                raise _late(limit, total, site)
+            token = put(outer.with_deadline(deadline))
+            try:
+                with trio.move_on_after(deadline - now) as scope:
+                    return await inner(*args, **kwargs)
+            finally:
+                reset(token)
+            assert scope.cancelled_caught
+            raise overdue(limit, total, inherited, site)
+
+        return call
+
+    def _in_thread(
+        self, inner: Callable[..., Any], site: Site, total: bool, inherited: bool
+    ) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            box: list[Any] = []
+            ended = False  # whoever sets one of the two first decides; guarded by _lock
+            left_behind = False
+            done = threading.Lock()
+            done.acquire()
+            context = contextvars.copy_context()
+            deadline = CURRENT.get().deadline
+            assert deadline is not None
+
+            def work() -> None:
+                nonlocal ended
+                try:
+                    box.append((context.run(inner, *args, **kwargs), None))
+                except BaseException as exc:
+                    box.append((None, exc))
+                with self._lock:
+                    ended = True
+                    self._leaked -= left_behind
+                if left_behind:
+                    box.clear()
+                done.release()
+
+            threading.Thread(target=work, name=f"resilient-walk-away-{site.operation}", daemon=True).start()
+            if not site.clock.acquire(done, max(0.0, deadline - site.clock.monotonic())):
+                with self._lock:
+                    left_behind = not ended
+                    self._leaked += left_behind
+                if left_behind:
+                    if RUNTIME.listeners:
+                        emit(CallAbandoned(site.dependency, site.operation, timeout=self.seconds, leaked=self._leaked))
+                    raise overdue(self.seconds, total, inherited, site)
+            result, error = box.pop()
+            if error is not None:
+                try:
+                    raise error
+                finally:
+                    del error  # its traceback holds this frame
+            return result
+
+        return call
+
+
+def _is_total(inner: tuple[Policy, ...]) -> bool:
+    return any(policy.repeats for policy in inner)
+
+
+def _late(limit: float, total: bool, site: Site) -> Exception:
+    if RUNTIME.listeners:
+        emit(Rejection(site.dependency, site.operation, by="deadline", reason="the deadline was over"))
+    return overdue(limit, total, True, site)

@@ -1,0 +1,25 @@
+"""What a time-out comes to. No I/O; the time is passed in."""
+
+from __future__ import annotations
+
+from ...core.errors import DeadlineExceeded, TimedOut
+from ...core.options import seconds
+from ...core.policy import Site
+
+
+def overdue(limit: float, total: bool, inherited: bool, site: Site) -> TimedOut:
+    """The error for a call whose time is over.
+
+    Args:
+        limit: the policy's seconds.
+        total: whether it bounds the whole call (it stands outside the retry), not an attempt.
+        inherited: whether the time that ran out is that of an outer deadline.
+    """
+    if inherited:
+        error: TimedOut = DeadlineExceeded("the deadline that the caller set is over", timeout=limit)
+    elif total:
+        error = DeadlineExceeded(f"the whole call took longer than {seconds(limit)}", timeout=limit)
+    else:
+        error = TimedOut(f"the attempt took longer than {seconds(limit)}", timeout=limit)
+    error.dependency, error.operation = site.dependency, site.operation
+    return error
