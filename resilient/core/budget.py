@@ -55,7 +55,7 @@ class Budget:
         [True, True, False]
     """
 
-    __slots__ = ("__weakref__", "_calls", "_count", "_lock", "_retries", "_slot", "_stock", "_taken", "edge", "options")
+    __slots__ = ("__weakref__", "_calls", "_lock", "_retries", "_slot", "_stock", "_taken", "count", "edge", "options")
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Budget:
         self.options = BudgetOptions(ratio, window, floor, stock, cost)
         self._lock = threading.Lock()
         self._stock = stock  # guarded by _lock
-        self._count = itertools.count().__next__  # successes of the current slot; replaced under _lock
+        self.count = itertools.count().__next__  # successes; one step, without the lock, while now < edge
         self._taken = 0  # of those, already in _calls and _stock, or spent on reading; guarded by _lock
         self._calls = [0] * _SLOTS  # guarded by _lock
         self._retries = [0] * _SLOTS  # guarded by _lock
@@ -83,11 +83,11 @@ class Budget:
     def succeeded(self, now: float, /) -> None:
         """A call succeeded at its first attempt."""
         if now < self.edge:
-            self._count()
+            self.count()
             return
         with self._lock:
             self._turn(now)
-            self._count()
+            self.count()
 
     def failed(self, now: float, /) -> None:
         """A call's first attempt failed."""
@@ -125,7 +125,7 @@ class Budget:
 
     def _look(self) -> None:
         # Reading the counter advances it by one; _taken leaves that one out the next time.
-        new = self._count() - self._taken
+        new = self.count() - self._taken
         self._taken += new + 1
         self._calls[self._slot] += new
         self._stock = min(self.options.stock, self._stock + new)

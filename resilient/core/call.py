@@ -37,50 +37,56 @@ class Call:
             knows (an HTTP client knows its methods); None leaves it to the retry's own options.
     """
 
-    __slots__ = ("_children", "attempt", "criticality", "deadline", "idempotency_key", "repeatable")
-
-    def __init__(
-        self,
-        deadline: float | None = None,
-        attempt: int = 1,
-        idempotency_key: str | None = None,
-        criticality: Criticality = Criticality.CRITICAL,
-        repeatable: bool | None = None,
-    ) -> None:
-        self.deadline = deadline
-        self.attempt = attempt
-        self.idempotency_key = idempotency_key
-        self.criticality = criticality
-        self.repeatable = repeatable
-        self._children: dict[str, int] | None = None
+    # Defaults stand on the class: a copy writes only what differs, and a deadline is set on every call.
+    deadline: float | None = None
+    attempt: int = 1
+    idempotency_key: str | None = None
+    criticality: Criticality = Criticality.CRITICAL
+    repeatable: bool | None = None
+    _children: dict[str, int] | None = None
 
     def with_deadline(self, deadline: float, /) -> Call:
         """A copy whose deadline is the earlier of the two."""
-        old = self.deadline
-        call = Call(
-            deadline if old is None or deadline < old else old,
-            self.attempt,
-            self.idempotency_key,
-            self.criticality,
-            self.repeatable,
-        )
-        if self.idempotency_key is not None:
-            call._children = self._count()
+        if self is NO_CALL:
+            call = Call()
+        else:
+            if self.idempotency_key is not None:
+                self._count()  # the copy counts on with the same numbers
+            call = self._copy()
+            if self.deadline is not None and self.deadline < deadline:
+                return call
+        call.deadline = deadline
         return call
 
     def with_attempt(self, attempt: int, /) -> Call:
         """A copy for another attempt. Child keys are counted anew, so each attempt makes the same ones."""
-        return Call(self.deadline, attempt, self.idempotency_key, self.criticality, self.repeatable)
+        call = self._copy()
+        call.attempt, call._children = attempt, None
+        return call
 
     def with_key(self, key: str, /) -> Call:
         """A copy with an idempotency key of its own."""
-        return Call(self.deadline, self.attempt, key, self.criticality, self.repeatable)
+        call = self._copy()
+        call.idempotency_key, call._children = key, None
+        return call
+
+    def with_repeatable(self, repeatable: bool | None, /) -> Call:
+        """A copy that says whether the operation may be repeated."""
+        call = self._copy()
+        call.repeatable = repeatable
+        return call
 
     def with_criticality(self, criticality: Criticality, /) -> Call:
         """A copy with another criticality."""
-        call = Call(self.deadline, self.attempt, self.idempotency_key, criticality, self.repeatable)
         if self.idempotency_key is not None:
-            call._children = self._count()
+            self._count()
+        call = self._copy()
+        call.criticality = criticality
+        return call
+
+    def _copy(self) -> Call:
+        call = Call()
+        call.__dict__.update(self.__dict__)
         return call
 
     def _count(self) -> dict[str, int]:

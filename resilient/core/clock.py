@@ -8,7 +8,7 @@ virtual-time loops of the test kit replace as a whole; so only blocking waits ne
 from __future__ import annotations
 
 import threading
-import time
+import time as _time
 from typing import Protocol
 
 
@@ -38,9 +38,9 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's monotonic clock. The functions of `time` are its methods: reading it costs no extra frame."""
 
-    monotonic = staticmethod(time.monotonic)
-    time = staticmethod(time.time)
-    sleep = staticmethod(time.sleep)
+    monotonic = staticmethod(_time.monotonic)
+    time = staticmethod(_time.time)
+    sleep = staticmethod(_time.sleep)
 
     @staticmethod
     def acquire(lock: threading.Lock, timeout: float, /) -> bool:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+current_task = asyncio.current_task
 running_loop = asyncio._get_running_loop
 """The asyncio loop that runs in this thread, or None: documented for those who build on event loops."""
 
@@ -74,65 +75,78 @@ async def wait_for_wake(arm: Callable[[Callable[[], None]], bool], timeout: floa
 
 
 class Limit:
-    """One running time limit: cancels its task when it expires, and tells its own cancellation from others'."""
+    """One running time limit: cancels its task when it expires, and tells its own cancellation from others'.
+
+    When the limited code is over, set ``task`` to None; if ``expired``, ask `is_own` for a ``CancelledError`` first, and
+    call `forget` in any case.
+    """
 
     __slots__ = ("cancelling", "expired", "task", "when")
 
     def __init__(self, task: asyncio.Task[Any], when: float) -> None:
         self.task: asyncio.Task[Any] | None = task
         self.when = when
-        self.cancelling = task.cancelling()
-        self.expired = False
+        self.cancelling: Any = task.cancelling()
+        self.expired: asyncio.Task[Any] | None = None
 
     def expire(self) -> None:
         task = self.task
         if task is not None:
-            self.expired = True
+            self.expired = task
             task.cancel()
 
-    def end(self) -> bool:
-        """The limited code is over. True: the cancellation that ended it, if one did, is this limit's own."""
-        task, self.task = self.task, None
-        if not self.expired or task is None:
-            return False
-        return task.uncancel() <= self.cancelling
+    def is_own(self) -> bool:
+        """Whether the cancellation that ended the limited code is this limit's, and nobody else wants the task ended."""
+        task, self.expired, self.task = self.expired, None, None
+        return task is not None and task.uncancel() <= self.cancelling
+
+    def forget(self) -> None:
+        """The limited code ended otherwise, although its time was over: the task is not to be cancelled for it."""
+        self.is_own()
 
 
 class Limits:
     """The time limits of one duration on one loop: they expire in the order in which they began, so one timer serves
-    all of them."""
+    all of them.
 
-    __slots__ = ("_armed", "_running", "duration", "loop")
+    Args:
+        loop: where the limited tasks run.
+        duration: seconds.
+        monotonic: the clock that ``when`` is told in.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, duration: float) -> None:
+    __slots__ = ("_armed", "_running", "duration", "loop", "monotonic")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, duration: float, monotonic: Callable[[], float]) -> None:
         self.loop = loop
         self.duration = duration
+        self.monotonic = monotonic
         self._running: deque[Limit] = deque()
         self._armed = False
 
-    def begin(self) -> Limit:
-        """Limit the current task from now on."""
-        limit = Limit(asyncio.current_task(self.loop), self.loop.time() + self.duration)  # type: ignore[arg-type]  # in a task
+    def begin(self, when: float) -> Limit:
+        """Limit the current task; ``when`` is ``duration`` from now."""
+        limit = Limit(current_task(self.loop), when)  # type: ignore[arg-type]  # drivers run in tasks
         running = self._running
         while running and running[0].task is None:
             running.popleft()
         running.append(limit)
         if not self._armed:
             self._armed = True
-            self.loop.call_at(limit.when, self._tick)
+            self.loop.call_later(self.duration, self._tick)
         return limit
 
     def _tick(self) -> None:
-        running, now = self._running, self.loop.time()
+        running, now = self._running, self.monotonic()
         while running and (running[0].task is None or running[0].when <= now):
             running.popleft().expire()
         if running:
-            self.loop.call_at(running[0].when, self._tick)
+            self.loop.call_later(running[0].when - now, self._tick)
         else:
             self._armed = False
 
 
 def begin_limit(loop: asyncio.AbstractEventLoop, seconds: float, /) -> tuple[Limit, asyncio.TimerHandle]:
     """A time limit with a timer of its own, for a duration that is not repeated; cancel the handle at its end."""
-    limit = Limit(asyncio.current_task(loop), loop.time() + seconds)  # type: ignore[arg-type]  # in a task
+    limit = Limit(current_task(loop), 0.0)  # type: ignore[arg-type]  # drivers run in tasks
     return limit, loop.call_later(seconds, limit.expire)

@@ -6,6 +6,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 from .clock import SYSTEM_CLOCK, Clock
@@ -115,47 +116,28 @@ class Pipeline(Policy):
 
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
         run: Callable[..., Any] = inner
-        for i, policies in self._parts():
-            run = (
-                bind_row(policies, run, self._at(site, i, len(policies)))
-                if isinstance(policies, tuple)
-                else policies.bind(run, self._at(site, i, 1))
-            )
-        return self._watched(run, inner, site)
+        for policies, place in self._parts(site):
+            bare, run = run, _bind(policies, run, place)
+        watched = _watched(run, inner, site)
+        return _bind(policies, bare, replace(place, watched=watched)) if policies[0].watches else _asking(run, watched)
 
     def abind(self, inner: Callable[P, Awaitable[R]], site: Site, /) -> Callable[P, Coroutine[Any, Any, R]]:
         run: Callable[..., Any] = inner
-        for i, policies in self._parts():
-            run = (
-                abind_row(policies, run, self._at(site, i, len(policies)))
-                if isinstance(policies, tuple)
-                else policies.abind(run, self._at(site, i, 1))
-            )
-        return self._awatched(run, inner, site)
+        for policies, place in self._parts(site):
+            bare, run = run, _abind(policies, run, place)
+        watched = _awatched(run, inner, site)
+        return _abind(policies, bare, replace(place, watched=watched)) if policies[0].watches else _aasking(run, watched)
 
-    def _parts(self) -> Iterator[tuple[int, Any]]:
-        """From the inside out: a wrapping policy, or a tuple of neighbouring gates, with its first index."""
+    def _parts(self, site: Site) -> Iterator[tuple[tuple[Any, ...], Site]]:
+        """From the inside out: a wrapping policy alone, or neighbouring gates together, each with its place."""
         end = len(self.policies)
         while end:
             start = end - 1
             if _mergeable(self.policies[start]):
                 while start and _mergeable(self.policies[start - 1]):
                     start -= 1
-                yield start, self.policies[start:end]
-            else:
-                yield start, self.policies[start]
+            yield self.policies[start:end], replace(site, outer=self.policies[:start], inner=self.policies[end:])
             end = start
-
-    def _at(self, site: Site, start: int, count: int) -> Site:
-        return Site(
-            site.dependency,
-            site.operation,
-            site.clock,
-            site.function,
-            site.named,
-            self.policies[:start],
-            self.policies[start + count :],
-        )
 
     def _site(self, fn: Callable[..., Any]) -> Site:
         refuse_generators(fn)
@@ -167,52 +149,76 @@ class Pipeline(Policy):
             policy.adopt(site)
         return site
 
-    # The watched path costs nothing while nobody watches but one attribute read.
-    def _watched(self, run: Callable[..., Any], fn: Callable[..., Any], site: Site) -> Callable[..., Any]:
-        monotonic, runtime = site.clock.monotonic, RUNTIME
 
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if not runtime.attention:
-                return run(*args, **kwargs)
-            if not runtime.active:
-                return fn(*args, **kwargs)
-            began = monotonic()
-            try:
-                result = run(*args, **kwargs)
-            except BaseException as exc:
-                _finished(site, monotonic() - began, exc)
-                raise
-            if result.__class__ is Unfinished:
-                result.on_end(lambda exc: _finished(site, monotonic() - began, exc))
-            else:
-                _finished(site, monotonic() - began, None)
-            return result
+def _bind(policies: tuple[Any, ...], inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
+    if _mergeable(policies[0]):
+        return bind_row(policies, inner, site)
+    return policies[0].bind(inner, site)  # type: ignore[no-any-return]
 
-        return call
 
-    def _awatched(
-        self, run: Callable[..., Any], fn: Callable[..., Any], site: Site
-    ) -> Callable[..., Coroutine[Any, Any, Any]]:
-        monotonic, runtime = site.clock.monotonic, RUNTIME
+def _abind(policies: tuple[Any, ...], inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
+    if _mergeable(policies[0]):
+        return abind_row(policies, inner, site)
+    return policies[0].abind(inner, site)  # type: ignore[no-any-return]
 
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            if not runtime.attention:
-                return await run(*args, **kwargs)
-            if not runtime.active:
-                return await fn(*args, **kwargs)
-            began = monotonic()
-            try:
-                result = await run(*args, **kwargs)
-            except BaseException as exc:
-                _finished(site, monotonic() - began, exc)
-                raise
-            if result.__class__ is Unfinished:
-                result.on_end(lambda exc: _finished(site, monotonic() - began, exc))
-            else:
-                _finished(site, monotonic() - began, None)
-            return result
 
-        return call
+# While nobody watches, a call pays one attribute read of the outermost driver for all of the below.
+def _watched(run: Callable[..., Any], fn: Callable[..., Any], site: Site) -> Callable[..., Any]:
+    monotonic = site.clock.monotonic
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        if not RUNTIME.active:
+            return fn(*args, **kwargs)
+        began = monotonic()
+        try:
+            result = run(*args, **kwargs)
+        except BaseException as exc:
+            _finished(site, monotonic() - began, exc)
+            raise
+        if result.__class__ is Unfinished:
+            result.on_end(lambda exc: _finished(site, monotonic() - began, exc))
+        else:
+            _finished(site, monotonic() - began, None)
+        return result
+
+    return watched
+
+
+def _awatched(
+    run: Callable[..., Any], fn: Callable[..., Any], site: Site
+) -> Callable[..., Coroutine[Any, Any, Any]]:
+    monotonic = site.clock.monotonic
+
+    async def watched(*args: Any, **kwargs: Any) -> Any:
+        if not RUNTIME.active:
+            return await fn(*args, **kwargs)
+        began = monotonic()
+        try:
+            result = await run(*args, **kwargs)
+        except BaseException as exc:
+            _finished(site, monotonic() - began, exc)
+            raise
+        if result.__class__ is Unfinished:
+            result.on_end(lambda exc: _finished(site, monotonic() - began, exc))
+        else:
+            _finished(site, monotonic() - began, None)
+        return result
+
+    return watched
+
+
+def _asking(run: Callable[..., Any], watched: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return watched(*args, **kwargs) if RUNTIME.attention else run(*args, **kwargs)
+
+    return call
+
+
+def _aasking(run: Callable[..., Any], watched: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await (watched(*args, **kwargs) if RUNTIME.attention else run(*args, **kwargs))
+
+    return call
 
 
 def _finished(site: Site, duration: float, exc: BaseException | None) -> None:

@@ -36,6 +36,8 @@ class Site:
         named: whether the pipeline has a name, and so shares what is registered under it.
         outer: the policies outside this one, outermost first.
         inner: the policies inside this one, outermost first.
+        watched: set where the driver is the outermost of its pipeline: while ``RUNTIME.attention`` is set, the driver hands
+            the call over to it. Policies that do so say `Policy.watches`; for others the pipeline adds a frame.
     """
 
     dependency: str
@@ -45,6 +47,7 @@ class Site:
     named: bool = False
     outer: tuple[Policy, ...] = ()
     inner: tuple[Policy, ...] = ()
+    watched: Callable[..., Any] | None = None
 
 
 class Policy:
@@ -58,6 +61,8 @@ class Policy:
     repeats: ClassVar[bool] = False
     """Whether it may run the inner call more than once."""
 
+    watches: ClassVar[bool] = False
+    """Whether its drivers look at `Site.watched`."""
     name: str | None = None
     """What errors and events call it: as given, else the dependency or function that it was put on first."""
     operation: str = ""
@@ -139,6 +144,7 @@ class Gate(Policy, Generic[T]):
     called from many threads at once; a lock of the gate is never held over anything of the caller's.
     """
 
+    watches = True
     judges_results: ClassVar[bool] = False
     """Whether `judge` wants to see results; set where `judge` is overridden, unless the class says otherwise."""
 

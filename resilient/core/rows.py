@@ -49,8 +49,11 @@ def _learns(gate: Gate[Any]) -> bool:
 # ---------------------------------------------------------------------------------------------------- common case, sync
 def _bind_lone(gate: Gate[Any], inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
     admit, record, monotonic = gate.admit, gate.record, site.clock.monotonic
+    runtime, watched, learns = RUNTIME, site.watched, _learns(gate)
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if runtime.attention and watched is not None:
+            return watched(*args, **kwargs)
         now = monotonic()
         try:
             permit = admit(now)
@@ -67,8 +70,9 @@ def _bind_lone(gate: Gate[Any], inner: Callable[..., Any], site: Site) -> Callab
             raise
         if result.__class__ in SPECIAL_RESULTS:
             return finish_special(result, (gate,), (permit,), now, site)
-        end = monotonic()
-        record(permit, SUCCESS, end - now, end)
+        if learns:
+            end = monotonic()
+            record(permit, SUCCESS, end - now, end)
         return result
 
     return call
@@ -77,9 +81,11 @@ def _bind_lone(gate: Gate[Any], inner: Callable[..., Any], site: Site) -> Callab
 def _bind_several(gates: Gates, inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
     admits = tuple(gate.admit for gate in gates)
     learners = tuple((i, gate.record) for i, gate in enumerate(gates) if _learns(gate))[::-1]
-    monotonic = site.clock.monotonic
+    runtime, watched, monotonic = RUNTIME, site.watched, site.clock.monotonic
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if runtime.attention and watched is not None:
+            return watched(*args, **kwargs)
         permits: list[Any] = []
         now = monotonic()
         try:
@@ -113,8 +119,11 @@ def _abind_lone(
     gate: Gate[Any], inner: Callable[..., Awaitable[Any]], site: Site
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
     admit, record, monotonic = gate.admit, gate.record, site.clock.monotonic
+    runtime, watched, learns = RUNTIME, site.watched, _learns(gate)
 
     async def call(*args: Any, **kwargs: Any) -> Any:
+        if runtime.attention and watched is not None:
+            return await watched(*args, **kwargs)
         now = monotonic()
         try:
             permit = admit(now)
@@ -131,8 +140,9 @@ def _abind_lone(
             raise
         if result.__class__ in SPECIAL_RESULTS:
             return finish_special(result, (gate,), (permit,), now, site)
-        end = monotonic()
-        record(permit, SUCCESS, end - now, end)
+        if learns:
+            end = monotonic()
+            record(permit, SUCCESS, end - now, end)
         return result
 
     return call
@@ -143,9 +153,11 @@ def _abind_several(
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
     admits = tuple(gate.admit for gate in gates)
     learners = tuple((i, gate.record) for i, gate in enumerate(gates) if _learns(gate))[::-1]
-    monotonic = site.clock.monotonic
+    runtime, watched, monotonic = RUNTIME, site.watched, site.clock.monotonic
 
     async def call(*args: Any, **kwargs: Any) -> Any:
+        if runtime.attention and watched is not None:
+            return await watched(*args, **kwargs)
         permits: list[Any] = []
         now = monotonic()
         try:
@@ -176,7 +188,11 @@ def _abind_several(
 
 # ------------------------------------------------------------------------------------------------------------- the rest
 def _bind_general(gates: Gates, inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
+    runtime, watched = RUNTIME, site.watched
+
     def call(*args: Any, **kwargs: Any) -> Any:
+        if runtime.attention and watched is not None:
+            return watched(*args, **kwargs)
         admission = Admission(tuple([gate.select(args, kwargs) for gate in gates]), site.clock, site)
         admission.enter()
         try:
@@ -192,7 +208,11 @@ def _bind_general(gates: Gates, inner: Callable[..., Any], site: Site) -> Callab
 def _abind_general(
     gates: Gates, inner: Callable[..., Awaitable[Any]], site: Site
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
+    runtime, watched = RUNTIME, site.watched
+
     async def call(*args: Any, **kwargs: Any) -> Any:
+        if runtime.attention and watched is not None:
+            return await watched(*args, **kwargs)
         admission = Admission(tuple([gate.select(args, kwargs) for gate in gates]), site.clock, site)
         await admission.aenter()
         try:

@@ -24,14 +24,31 @@ class Totals(NamedTuple):
 class TimeWindow:
     """Outcomes of the last ``width * 10`` seconds in ten slots.
 
-    `count` may be called without the owner's lock while ``now < edge``; everything else needs the lock.
+    A success may be counted by `count`, without the owner's lock, while ``now < quick_until``; everything else needs the lock.
+
+    Attributes:
+        quick_until: end of the current slot; in the past while the last outcome was a failure, as a success then ends a
+            streak.
+        streak: failures in a row.
     """
 
-    __slots__ = ("_failures", "_slot", "_slow", "_successes", "_taken", "count", "edge", "streak", "width")
+    __slots__ = (
+        "_edge",
+        "_failures",
+        "_slot",
+        "_slow",
+        "_successes",
+        "_taken",
+        "_width",
+        "count",
+        "quick_until",
+        "streak",
+    )
 
     def __init__(self, seconds: float) -> None:
-        self.width = seconds / SLOTS
-        self.edge = float("-inf")  # until the first outcome comes
+        self._width = seconds / SLOTS
+        self._edge = float("-inf")  # until the first outcome comes
+        self.quick_until = float("-inf")
         self.streak = 0
         self.count = itertools.count().__next__
         self._taken = 0
@@ -41,7 +58,7 @@ class TimeWindow:
         self._slot = 0
 
     def add(self, now: float, *, failure: bool, slow: bool) -> None:
-        if now >= self.edge:
+        if now >= self._edge:
             self._turn(now)
         if failure:
             self._failures[self._slot] += 1
@@ -51,9 +68,10 @@ class TimeWindow:
             self.streak = 0
         if slow:
             self._slow[self._slot] += 1
+        self.quick_until = float("-inf") if failure else self._edge
 
     def totals(self, now: float) -> Totals:
-        if now >= self.edge:
+        if now >= self._edge:
             self._turn(now)
         self._look()
         failures = sum(self._failures)
@@ -67,24 +85,25 @@ class TimeWindow:
         self._successes[self._slot] += new
 
     def _turn(self, now: float) -> None:
-        if self.edge == float("-inf"):
-            self.edge = now + self.width
+        if self._edge == float("-inf"):
+            self._edge = now + self._width
             return
         self._look()
-        steps = int((now - self.edge) / self.width) + 1
+        steps = int((now - self._edge) / self._width) + 1
         for _ in range(min(steps, SLOTS)):
             self._slot = (self._slot + 1) % SLOTS
             self._successes[self._slot] = self._failures[self._slot] = self._slow[self._slot] = 0
-        self.edge += steps * self.width
+        self._edge += steps * self._width
+        self.quick_until = float("-inf") if self.streak else self._edge
 
 
 class CountWindow:
-    """The last ``size`` outcomes. Every method needs the owner's lock: ``edge`` is never in the future."""
+    """The last ``size`` outcomes. Every method needs the owner's lock: ``quick_until`` is never in the future."""
 
-    __slots__ = ("_failures", "_outcomes", "_slow", "edge", "streak")
+    __slots__ = ("_failures", "_outcomes", "_slow", "quick_until", "streak")
 
     def __init__(self, size: int) -> None:
-        self.edge = float("-inf")
+        self.quick_until = float("-inf")
         self.streak = 0
         self._outcomes: deque[tuple[bool, bool]] = deque(maxlen=size)
         self._failures = 0

@@ -37,6 +37,7 @@ class Probe:
     """One trial call while half-open. After ``lease`` another may take its place: a lost probe wedges nothing."""
 
     __slots__ = ("lease",)
+    quick_until = float("-inf")
 
     def __init__(self, lease: float) -> None:
         self.lease = lease
@@ -46,6 +47,7 @@ class Passed:
     """The permit of a call that no state of the breaker is interested in: disabled, or observed while open."""
 
     __slots__ = ()
+    quick_until = float("-inf")
 
 
 PASSED = Passed()
@@ -85,6 +87,7 @@ class BreakerState:
         "_opened",
         "_probe",
         "_rand",
+        "_slow_after",
         "_telling",
         "_until",
         "closed",
@@ -100,6 +103,7 @@ class BreakerState:
         self.options = options
         self._changed = changed
         self._rand = rand
+        self._slow_after = float("inf") if options.slow_after is None else options.slow_after
         self._lock = threading.Lock()
         self.closed: Window | None = None  # the window of the closed period; None otherwise. Written under _lock
         self._until = float("-inf")  # open until then; guarded by _lock, read without it to reject fast
@@ -121,8 +125,7 @@ class BreakerState:
 
     # ------------------------------------------------------------------------------------------------------------ admission
     def admit(self, now: float, /) -> Permit:
-        closed = self.closed
-        return closed if closed is not None else self._admit_slow(now)
+        return self.closed or self._admit_slow(now)  # windows are true
 
     def _admit_slow(self, now: float) -> Permit:
         manual = self._manual
@@ -178,14 +181,7 @@ class BreakerState:
 
     # ----------------------------------------------------------------------------------------------------------- recording
     def record(self, permit: Permit, verdict: Verdict, latency: float, now: float, /) -> None:
-        slow_after = self.options.slow_after
-        if (
-            verdict is SUCCESS
-            and permit.__class__ is TimeWindow
-            and not permit.streak
-            and now < permit.edge
-            and (slow_after is None or latency < slow_after)
-        ):
+        if verdict is SUCCESS and now < permit.quick_until and latency < self._slow_after:
             permit.count()
             return
         if verdict is not IGNORED or permit.__class__ is Probe:
@@ -196,8 +192,7 @@ class BreakerState:
         self._failure, self._failed_at = failure, now
 
     def _record_slow(self, permit: Permit, verdict: Verdict, latency: float, now: float) -> None:
-        slow_after = self.options.slow_after
-        slow = slow_after is not None and latency >= slow_after
+        slow = latency >= self._slow_after
         with self._lock:
             if permit.__class__ is Probe:
                 self._record_probe(permit, verdict, slow, now)

@@ -45,6 +45,7 @@ class Fallback(Policy, Generic[S]):
     """
 
     kind = "fallback"
+    watches = True
 
     def __init__(self, fallback: S | Callable[..., S], /, *, on: Any = ANY_ERROR) -> None:
         self.options = FallbackOptions(fallback, on)
@@ -73,9 +74,11 @@ class Fallback(Policy, Generic[S]):
             raise PolicyError(
                 f"Fallback: {site.operation} is sync and its fallback is async; write a sync fallback for it"
             )
-        make = maker(fallback)
+        make, runtime, watched = maker(fallback), RUNTIME, site.watched
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if runtime.attention and watched is not None:
+                return watched(*args, **kwargs)  # type: ignore[no-any-return]
             try:
                 return inner(*args, **kwargs)
             except Exception as exc:
@@ -88,8 +91,11 @@ class Fallback(Policy, Generic[S]):
 
     def abind(self, inner: Callable[P, Awaitable[R]], site: Site, /) -> Callable[P, Coroutine[Any, Any, R]]:
         make, on = maker(self.options.fallback), self.options.on
+        runtime, watched = RUNTIME, site.watched
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if runtime.attention and watched is not None:
+                return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             try:
                 return await inner(*args, **kwargs)
             except Exception as exc:

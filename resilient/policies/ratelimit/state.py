@@ -34,6 +34,16 @@ class Bucket:
         self._tat = 0  # guarded by _lock
 
     def admit(self, now: float, /) -> int | Wait[int]:
+        t = int(now * 1e9)
+        with self._lock:
+            tat = self._tat
+            if tat <= t:
+                self._tat = t + self._interval  # a full bucket: the common case
+                return 1
+            tat += self._interval
+            if tat - t <= self._span:
+                self._tat = tat
+                return 1
         return self.admit_cost(now, 1)
 
     def admit_cost(self, now: float, cost: int) -> int | Wait[int]:

@@ -69,6 +69,7 @@ class Retry(Policy):
     """
 
     kind = "retry"
+    watches = True
     repeats = True
 
     def __init__(
@@ -150,9 +151,12 @@ class Retry(Policy):
     # ------------------------------------------------------------------------------------------------------------- drivers
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
         budget = self.budget_for(site.dependency if site.named else None)
-        options, monotonic, runtime, looks = self.options, site.clock.monotonic, RUNTIME, self._looks_at_results()
+        options, monotonic, looks = self.options, site.clock.monotonic, self._looks_at_results()
+        runtime, watched, count = RUNTIME, site.watched, budget.count
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if runtime.attention and watched is not None:
+                return watched(*args, **kwargs)  # type: ignore[no-any-return]
             started = monotonic()
             try:
                 result = inner(*args, **kwargs)
@@ -169,7 +173,10 @@ class Retry(Policy):
                 if runtime.listeners:
                     _tell(site, 1, started, None)
                 if not looks:
-                    budget.succeeded(started)
+                    if started < budget.edge:  # as Budget.succeeded, without its frame
+                        count()
+                    else:
+                        budget.succeeded(started)
                     return result
                 story = Story(options, budget, site, started, args, kwargs, self)
                 if not _now(story.wants_result(result), site):
@@ -217,6 +224,8 @@ class Retry(Policy):
             return call
 
         def keyed(*args: P.args, **kwargs: P.kwargs) -> R:
+            if runtime.attention and watched is not None:
+                return watched(*args, **kwargs)  # type: ignore[no-any-return]
             token = CURRENT.set(CURRENT.get().with_key(key_of(options, site, args, kwargs)))
             try:
                 return call(*args, **kwargs)
@@ -229,9 +238,12 @@ class Retry(Policy):
         from ...core.loops import sleep
 
         budget = self.budget_for(site.dependency if site.named else None)
-        options, monotonic, runtime, looks = self.options, site.clock.monotonic, RUNTIME, self._looks_at_results()
+        options, monotonic, looks = self.options, site.clock.monotonic, self._looks_at_results()
+        runtime, watched, count = RUNTIME, site.watched, budget.count
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if runtime.attention and watched is not None:
+                return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             started = monotonic()
             try:
                 result = await inner(*args, **kwargs)
@@ -251,7 +263,10 @@ class Retry(Policy):
                 if runtime.listeners:
                     _tell(site, 1, started, None)
                 if not looks:
-                    budget.succeeded(started)
+                    if started < budget.edge:  # as Budget.succeeded, without its frame
+                        count()
+                    else:
+                        budget.succeeded(started)
                     return result
                 story = Story(options, budget, site, started, args, kwargs, self)
                 if not await _later(story.wants_result(result)):
@@ -299,6 +314,8 @@ class Retry(Policy):
             return call
 
         async def keyed(*args: P.args, **kwargs: P.kwargs) -> R:
+            if runtime.attention and watched is not None:
+                return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             token = CURRENT.set(CURRENT.get().with_key(key_of(options, site, args, kwargs)))
             try:
                 return await call(*args, **kwargs)

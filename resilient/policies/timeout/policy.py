@@ -51,6 +51,7 @@ class Timeout(Policy):
     """
 
     kind = "timeout"
+    watches = True
 
     def __init__(self, seconds: float = 2.0, *, walk_away: bool = False) -> None:
         self.options = TimeoutOptions(seconds, walk_away)
@@ -89,13 +90,16 @@ class Timeout(Policy):
     # ------------------------------------------------------------------------------------------------------------- drivers
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
         limit, total, monotonic = self.seconds, _is_total(site.inner), site.clock.monotonic
-        get, put, reset, runtime = CURRENT.get, CURRENT.set, CURRENT.reset, RUNTIME
+        get, put, reset = CURRENT.get, CURRENT.set, CURRENT.reset
+        runtime, watched = RUNTIME, site.watched
         run = run_inherited = inner
         if self.options.walk_away:
             run = self._in_thread(inner, site, total, False)
             run_inherited = self._in_thread(inner, site, total, True)
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if runtime.attention and watched is not None:
+                return watched(*args, **kwargs)  # type: ignore[no-any-return]
             outer = get()
             now = monotonic()
             inherited = outer.deadline
@@ -125,6 +129,7 @@ class Timeout(Policy):
 
         limit, total, monotonic = self.seconds, _is_total(site.inner), site.clock.monotonic
         get, put, reset = CURRENT.get, CURRENT.set, CURRENT.reset
+        runtime, watched = RUNTIME, site.watched
         if self.options.walk_away:
             raise PolicyError(
                 f"Timeout: walk_away=True is for sync functions; {site.operation} is async and is cancelled instead; leave "
@@ -133,6 +138,8 @@ class Timeout(Policy):
         limits: Limits | None = None
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if runtime.attention and watched is not None:
+                return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             nonlocal limits
             loop = running_loop()
             if loop is None:
@@ -144,19 +151,20 @@ class Timeout(Policy):
                 return await until_inherited(loop, inherited - now, args, kwargs)
             mine = limits
             if mine is None or mine.loop is not loop:
-                limits = mine = Limits(loop, limit)
+                limits = mine = Limits(loop, limit, monotonic)
             token = put(outer.with_deadline(now + limit))
-            running = mine.begin()
+            running = mine.begin(now + limit)
             try:
                 return await inner(*args, **kwargs)
             except CancelledError as exc:
-                if running.end():
+                if running.is_own():
                     raise overdue(limit, total, False, site) from exc
                 raise
             finally:
                 reset(token)
-                if running.task is not None:
-                    running.end()
+                running.task = None
+                if running.expired:
+                    running.forget()
 
         async def until_inherited(loop: Any, left: float, args: Any, kwargs: Any) -> R:
             # The caller's deadline comes first: it needs a timer of its own, as no two of them last equally long.
@@ -166,13 +174,14 @@ class Timeout(Policy):
             try:
                 return await inner(*args, **kwargs)
             except CancelledError as exc:
-                if running.end():
+                if running.is_own():
                     raise overdue(limit, total, True, site) from exc
                 raise
             finally:
                 timer.cancel()
-                if running.task is not None:
-                    running.end()
+                running.task = None
+                if running.expired:
+                    running.forget()
 
         async def in_trio(args: Any, kwargs: Any) -> R:
             import trio
