@@ -44,49 +44,57 @@ class Call:
     criticality: Criticality = Criticality.CRITICAL
     repeatable: bool | None = None
     _children: dict[str, int] | None = None
+    _only_deadline = True  # nothing but the deadline differs from the defaults
 
     def with_deadline(self, deadline: float, /) -> Call:
         """A copy whose deadline is the earlier of the two."""
-        if self is NO_CALL:
+        old = self.deadline
+        if old is not None and old < deadline:
+            return self
+        if self._only_deadline:
             call = Call()
         else:
-            if self.idempotency_key is not None:
-                self._count()  # the copy counts on with the same numbers
             call = self._copy()
-            if self.deadline is not None and self.deadline < deadline:
-                return call
+            if self.idempotency_key is not None:
+                call._children = self._count()  # the copy counts on with the same numbers
         call.deadline = deadline
         return call
 
     def with_attempt(self, attempt: int, /) -> Call:
         """A copy for another attempt. Child keys are counted anew, so each attempt makes the same ones."""
         call = self._copy()
-        call.attempt, call._children = attempt, None
+        call.attempt = attempt
         return call
 
     def with_key(self, key: str, /) -> Call:
         """A copy with an idempotency key of its own."""
         call = self._copy()
-        call.idempotency_key, call._children = key, None
+        call.idempotency_key = key
         return call
 
     def with_repeatable(self, repeatable: bool | None, /) -> Call:
         """A copy that says whether the operation may be repeated."""
         call = self._copy()
-        call.repeatable = repeatable
+        call.repeatable, call._children = repeatable, self._children
         return call
 
     def with_criticality(self, criticality: Criticality, /) -> Call:
         """A copy with another criticality."""
-        if self.idempotency_key is not None:
-            self._count()
         call = self._copy()
         call.criticality = criticality
+        if self.idempotency_key is not None:
+            call._children = self._count()
         return call
 
     def _copy(self) -> Call:
+        """All but the count of child keys."""
         call = Call()
-        call.__dict__.update(self.__dict__)
+        call._only_deadline = False
+        call.deadline = self.deadline
+        call.attempt = self.attempt
+        call.idempotency_key = self.idempotency_key
+        call.criticality = self.criticality
+        call.repeatable = self.repeatable
         return call
 
     def _count(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 current_task = asyncio.current_task
@@ -83,10 +84,10 @@ class Limit:
 
     __slots__ = ("cancelling", "expired", "task", "when")
 
-    def __init__(self, task: asyncio.Task[Any], when: float) -> None:
-        self.task: asyncio.Task[Any] | None = task
-        self.when = when
-        self.cancelling: Any = task.cancelling()
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Any] | None = None
+        self.when = 0.0
+        self.cancelling = 0
         self.expired: asyncio.Task[Any] | None = None
 
     def expire(self) -> None:
@@ -115,21 +116,32 @@ class Limits:
         monotonic: the clock that ``when`` is told in.
     """
 
-    __slots__ = ("_armed", "_running", "duration", "loop", "monotonic")
+    __slots__ = ("_armed", "_running", "_thread", "duration", "loop", "monotonic")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, duration: float, monotonic: Callable[[], float]) -> None:
         self.loop = loop
         self.duration = duration
         self.monotonic = monotonic
+        self._thread = get_ident()
         self._running: deque[Limit] = deque()
         self._armed = False
 
-    def begin(self, when: float) -> Limit:
-        """Limit the current task; ``when`` is ``duration`` from now."""
-        limit = Limit(current_task(self.loop), when)  # type: ignore[arg-type]  # drivers run in tasks
+    def begin(self, when: float) -> Limit | None:
+        """Limit the current task; ``when`` is ``duration`` from now. None: it does not run on this loop."""
+        # Asking for the running loop costs three times as much: a loop that runs a task of its own in its own thread is it.
+        task = current_task(self.loop) if self._thread == get_ident() else None
+        if task is None:
+            return None
         running = self._running
-        while running and running[0].task is None:
-            running.popleft()
+        if running and running[0].task is None:
+            limit = running.popleft()  # over: used again
+            if running and running[0].task is None:
+                running.popleft()  # one more, so that a burst does not stay for ever
+        else:
+            limit = Limit()
+        limit.task = task
+        limit.when = when
+        limit.cancelling = task.cancelling()
         running.append(limit)
         if not self._armed:
             self._armed = True
@@ -148,5 +160,7 @@ class Limits:
 
 def begin_limit(loop: asyncio.AbstractEventLoop, seconds: float, /) -> tuple[Limit, asyncio.TimerHandle]:
     """A time limit with a timer of its own, for a duration that is not repeated; cancel the handle at its end."""
-    limit = Limit(current_task(loop), 0.0)  # type: ignore[arg-type]  # drivers run in tasks
+    limit = Limit()
+    limit.task = task = current_task(loop)
+    limit.cancelling = task.cancelling()  # type: ignore[union-attr]  # drivers run in tasks
     return limit, loop.call_later(seconds, limit.expire)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import CoroutineType
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -135,6 +134,3 @@ class Discarded(Exception):
     async def adiscard(self, seconds: float, /) -> None:
         """The same, for async drivers."""
 
-
-SPECIAL_RESULTS: frozenset[type] = frozenset({CoroutineType, Unfinished})
-"""Result types that a driver must not take for an ordinary result: one set look-up covers both."""

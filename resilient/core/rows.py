@@ -1,21 +1,21 @@
-"""The drivers of admission policies: neighbouring gates run as one loop in one frame.
+"""The drivers of admission policies: neighbouring gates share one frame.
 
-Each driver reads the clock once before the call and once after it, and asks every gate in order; a gate that says no gives
-back what the gates before it gave. The common case (no gate selects by arguments or judges results) has a frame of its own,
-for one gate and for several; everything else goes through `Admission`, which is also the block form.
+Each driver reads the clock once before the call and once after it, and asks every gate in order; when one says no, those before
+it take their permits back. Up to three gates, none of which selects by arguments or judges results, share one written-out frame;
+everything else goes through `Admission`, which is also the block form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from types import TracebackType
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from types import CoroutineType, TracebackType
 from typing import Any, Generic, TypeVar
 
 from .call import CURRENT
-from .clock import SYSTEM_CLOCK, Clock
+from .clock import Clock
 from .errors import PolicyError, Rejected
 from .events import RUNTIME, Rejection, Waited, emit
-from .outcome import IGNORED, SPECIAL_RESULTS, SUCCESS, Unfinished, Verdict
+from .outcome import IGNORED, SUCCESS, Unfinished, Verdict
 from .policy import Gate, Site, Wait
 
 T = TypeVar("T")
@@ -24,163 +24,125 @@ Gates = tuple[Gate[Any], ...]
 
 def bind_row(gates: Gates, inner: Callable[..., Any], site: Site, /) -> Callable[..., Any]:
     """The sync driver of neighbouring gates."""
-    if any(_asks_more(gate) for gate in gates):
-        return _bind_general(gates, inner, site)
-    return _bind_lone(gates[0], inner, site) if len(gates) == 1 else _bind_several(gates, inner, site)
+    return (_bind_short if _is_short(gates) else _bind_general)(gates, inner, site)
 
 
 def abind_row(
     gates: Gates, inner: Callable[..., Awaitable[Any]], site: Site, /
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
     """The async driver of neighbouring gates."""
-    if any(_asks_more(gate) for gate in gates):
-        return _abind_general(gates, inner, site)
-    return _abind_lone(gates[0], inner, site) if len(gates) == 1 else _abind_several(gates, inner, site)
+    return (_abind_short if _is_short(gates) else _abind_general)(gates, inner, site)
 
 
-def _asks_more(gate: Gate[Any]) -> bool:
-    return gate.selects or gate.judges_results
+def _is_short(gates: Gates) -> bool:
+    return len(gates) <= 3 and not any(gate.selects or gate.judges_results for gate in gates)
+
+
+def _hooks(gates: Gates) -> tuple[Any, ...]:
+    """Three gates, their admit and their record; None where there is no gate, or it does not learn."""
+    padded = (*gates, None, None)[:3]
+    admits = (gate.admit if gate is not None else None for gate in padded)
+    records = (gate.record if gate is not None and _learns(gate) else None for gate in padded)
+    return (*padded, *admits, *records)
 
 
 def _learns(gate: Gate[Any]) -> bool:
     return type(gate).record is not Gate.record
 
 
-# ---------------------------------------------------------------------------------------------------- common case, sync
-def _bind_lone(gate: Gate[Any], inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
-    admit, record, monotonic = gate.admit, gate.record, site.clock.monotonic
-    runtime, watched, learns = RUNTIME, site.watched, _learns(gate)
+_ABSENT: Any = object()
+"""In place of the permit of a gate that was not passed."""
+
+
+# -------------------------------------------------------------------------------------------------------- the common case
+# Written out for three gates: a loop over them costs half as much again. The two drivers differ in `await` alone.
+def _bind_short(gates: Gates, inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
+    first, second, third, admit1, admit2, admit3, record1, record2, record3 = _hooks(gates)
+    clock, monotonic, runtime, watched = site.clock, site.clock.monotonic, RUNTIME, site.watched
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if runtime.attention and watched is not None:
+        if watched is not None and runtime.attention:
             return watched(*args, **kwargs)
+        permit1 = permit2 = permit3 = _ABSENT
         now = monotonic()
         try:
-            permit = admit(now)
-            if permit.__class__ is Wait:
-                permit, now = wait(gate, permit, now, site.clock, site)
-        except Rejected as exc:
-            rejected(exc, site)
+            permit1 = admit1(now)
+            if permit1.__class__ is Wait:
+                permit1, now = wait(first, permit1, now, clock, site)
+            if admit2 is not None:
+                permit2 = admit2(now)
+                if permit2.__class__ is Wait:
+                    permit2, now = wait(second, permit2, now, clock, site)
+                if admit3 is not None:
+                    permit3 = admit3(now)
+                    if permit3.__class__ is Wait:
+                        permit3, now = wait(third, permit3, now, clock, site)
+        except BaseException as exc:
+            turned_away(gates, (permit1, permit2, permit3), exc, clock, site)
             raise
         try:
             result = inner(*args, **kwargs)
         except BaseException as exc:
-            end = monotonic()
-            record(permit, verdict_of(gate, exc), end - now, end)
+            failed(gates, (permit1, permit2, permit3), exc, now, clock)
             raise
-        if result.__class__ in SPECIAL_RESULTS:
-            return finish_special(result, (gate,), (permit,), now, site)
-        if learns:
-            end = monotonic()
-            record(permit, SUCCESS, end - now, end)
-        return result
-
-    return call
-
-
-def _bind_several(gates: Gates, inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
-    admits = tuple(gate.admit for gate in gates)
-    learners = tuple((i, gate.record) for i, gate in enumerate(gates) if _learns(gate))[::-1]
-    runtime, watched, monotonic = RUNTIME, site.watched, site.clock.monotonic
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if runtime.attention and watched is not None:
-            return watched(*args, **kwargs)
-        permits: list[Any] = []
-        now = monotonic()
-        try:
-            for admit in admits:
-                permit = admit(now)
-                if permit.__class__ is Wait:
-                    permit, now = wait(gates[len(permits)], permit, now, site.clock, site)
-                permits.append(permit)
-        except BaseException as exc:
-            take_back(gates, permits, site)
-            rejected(exc, site)
-            raise
-        try:
-            result = inner(*args, **kwargs)
-        except BaseException as exc:
-            failed(gates, permits, exc, now, site)
-            raise
-        if result.__class__ in SPECIAL_RESULTS:
-            return finish_special(result, gates, permits, now, site)
+        kind = result.__class__
+        if kind is Unfinished or kind is CoroutineType:
+            return finish_special(result, gates, (permit1, permit2, permit3), now, clock, site)
         end = monotonic()
         latency = end - now
-        for i, record in learners:
-            record(permits[i], SUCCESS, latency, end)
+        if record3 is not None:
+            record3(permit3, SUCCESS, latency, end)
+        if record2 is not None:
+            record2(permit2, SUCCESS, latency, end)
+        if record1 is not None:
+            record1(permit1, SUCCESS, latency, end)
         return result
 
     return call
 
 
-# --------------------------------------------------------------------------------------------------- common case, async
-def _abind_lone(
-    gate: Gate[Any], inner: Callable[..., Awaitable[Any]], site: Site
-) -> Callable[..., Coroutine[Any, Any, Any]]:
-    admit, record, monotonic = gate.admit, gate.record, site.clock.monotonic
-    runtime, watched, learns = RUNTIME, site.watched, _learns(gate)
-
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        if runtime.attention and watched is not None:
-            return await watched(*args, **kwargs)
-        now = monotonic()
-        try:
-            permit = admit(now)
-            if permit.__class__ is Wait:
-                permit, now = await await_(gate, permit, now, site.clock, site)
-        except Rejected as exc:
-            rejected(exc, site)
-            raise
-        try:
-            result = await inner(*args, **kwargs)
-        except BaseException as exc:
-            end = monotonic()
-            record(permit, verdict_of(gate, exc), end - now, end)
-            raise
-        if result.__class__ in SPECIAL_RESULTS:
-            return finish_special(result, (gate,), (permit,), now, site)
-        if learns:
-            end = monotonic()
-            record(permit, SUCCESS, end - now, end)
-        return result
-
-    return call
-
-
-def _abind_several(
+def _abind_short(
     gates: Gates, inner: Callable[..., Awaitable[Any]], site: Site
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
-    admits = tuple(gate.admit for gate in gates)
-    learners = tuple((i, gate.record) for i, gate in enumerate(gates) if _learns(gate))[::-1]
-    runtime, watched, monotonic = RUNTIME, site.watched, site.clock.monotonic
+    first, second, third, admit1, admit2, admit3, record1, record2, record3 = _hooks(gates)
+    clock, monotonic, runtime, watched = site.clock, site.clock.monotonic, RUNTIME, site.watched
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        if runtime.attention and watched is not None:
+        if watched is not None and runtime.attention:
             return await watched(*args, **kwargs)
-        permits: list[Any] = []
+        permit1 = permit2 = permit3 = _ABSENT
         now = monotonic()
         try:
-            for admit in admits:
-                permit = admit(now)
-                if permit.__class__ is Wait:
-                    permit, now = await await_(gates[len(permits)], permit, now, site.clock, site)
-                permits.append(permit)
+            permit1 = admit1(now)
+            if permit1.__class__ is Wait:
+                permit1, now = await await_(first, permit1, now, clock, site)
+            if admit2 is not None:
+                permit2 = admit2(now)
+                if permit2.__class__ is Wait:
+                    permit2, now = await await_(second, permit2, now, clock, site)
+                if admit3 is not None:
+                    permit3 = admit3(now)
+                    if permit3.__class__ is Wait:
+                        permit3, now = await await_(third, permit3, now, clock, site)
         except BaseException as exc:
-            take_back(gates, permits, site)
-            rejected(exc, site)
+            turned_away(gates, (permit1, permit2, permit3), exc, clock, site)
             raise
         try:
             result = await inner(*args, **kwargs)
         except BaseException as exc:
-            failed(gates, permits, exc, now, site)
+            failed(gates, (permit1, permit2, permit3), exc, now, clock)
             raise
-        if result.__class__ in SPECIAL_RESULTS:
-            return finish_special(result, gates, permits, now, site)
+        kind = result.__class__
+        if kind is Unfinished or kind is CoroutineType:
+            return finish_special(result, gates, (permit1, permit2, permit3), now, clock, site)
         end = monotonic()
         latency = end - now
-        for i, record in learners:
-            record(permits[i], SUCCESS, latency, end)
+        if record3 is not None:
+            record3(permit3, SUCCESS, latency, end)
+        if record2 is not None:
+            record2(permit2, SUCCESS, latency, end)
+        if record1 is not None:
+            record1(permit1, SUCCESS, latency, end)
         return result
 
     return call
@@ -191,7 +153,7 @@ def _bind_general(gates: Gates, inner: Callable[..., Any], site: Site) -> Callab
     runtime, watched = RUNTIME, site.watched
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if runtime.attention and watched is not None:
+        if watched is not None and runtime.attention:
             return watched(*args, **kwargs)
         admission = Admission(tuple([gate.select(args, kwargs) for gate in gates]), site.clock, site)
         admission.enter()
@@ -211,7 +173,7 @@ def _abind_general(
     runtime, watched = RUNTIME, site.watched
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        if runtime.attention and watched is not None:
+        if watched is not None and runtime.attention:
             return await watched(*args, **kwargs)
         admission = Admission(tuple([gate.select(args, kwargs) for gate in gates]), site.clock, site)
         await admission.aenter()
@@ -246,7 +208,7 @@ class Admission:
                     permit, self.now = wait(gate, permit, self.now, self.clock, self.site)
                 self.permits.append(permit)
         except BaseException as exc:
-            self._refused(exc)
+            turned_away(self.gates, self.permits, exc, self.clock, self.site)
             raise
 
     async def aenter(self) -> None:
@@ -258,28 +220,21 @@ class Admission:
                     permit, self.now = await await_(gate, permit, self.now, self.clock, self.site)
                 self.permits.append(permit)
         except BaseException as exc:
-            self._refused(exc)
+            turned_away(self.gates, self.permits, exc, self.clock, self.site)
             raise
 
-    def _refused(self, exc: BaseException) -> None:
-        take_back(self.gates, self.permits, self.site, self.clock)
-        rejected(exc, self.site)
-
     def leave(self, exc: BaseException | None, result: Any = None) -> None:
-        """The call is over; every gate hears its own verdict, the innermost first."""
-        end = self.clock.monotonic()
-        latency = end - self.now
-        for gate, permit in zip(reversed(self.gates), reversed(self.permits), strict=True):
-            if exc is not None:
-                verdict = verdict_of(gate, exc)
-            else:
-                verdict = gate.judge(result, None) if gate.judges_results else SUCCESS
-            gate.record(permit, verdict, latency, end)
+        """The call is over."""
+        if exc is not None:
+            failed(self.gates, self.permits, exc, self.now, self.clock)
+        else:
+            succeeded(self.gates, self.permits, result, self.now, self.clock)
 
     def returned(self, result: Any) -> Any:
-        if result.__class__ in SPECIAL_RESULTS:
-            return finish_special(result, self.gates, self.permits, self.now, self.site, self)
-        self.leave(None, result)
+        kind = result.__class__
+        if kind is Unfinished or kind is CoroutineType:
+            return finish_special(result, self.gates, self.permits, self.now, self.clock, self.site)
+        succeeded(self.gates, self.permits, result, self.now, self.clock)
         return result
 
 
@@ -333,19 +288,30 @@ def verdict_of(gate: Gate[Any], exc: BaseException) -> Verdict:
     return gate.judge(None, exc) if isinstance(exc, Exception) else IGNORED
 
 
-def failed(gates: Gates, permits: list[Any], exc: BaseException, now: float, site: Site) -> None:
-    end = site.clock.monotonic()
-    latency = end - now
-    for gate, permit in zip(reversed(gates), reversed(permits), strict=True):
-        gate.record(permit, verdict_of(gate, exc), latency, end)
+def failed(gates: Gates, permits: Sequence[Any], exc: BaseException, now: float, clock: Clock) -> None:
+    """Every gate hears its own verdict on the failure, the innermost first."""
+    end = clock.monotonic()
+    for i in range(len(gates) - 1, -1, -1):
+        gates[i].record(permits[i], verdict_of(gates[i], exc), end - now, end)
 
 
-def take_back(gates: Gates, permits: list[Any], site: Site | None, clock: Clock | None = None) -> None:
-    """The call will not run: the gates that had let it in take their permits back."""
-    now = (clock or (site.clock if site else SYSTEM_CLOCK)).monotonic()
-    while permits:
-        permit = permits.pop()
-        gates[len(permits)].cancel(permit, now)
+def succeeded(gates: Gates, permits: Sequence[Any], result: Any, now: float, clock: Clock) -> None:
+    """Every gate hears its own verdict on the result, the innermost first."""
+    end = clock.monotonic()
+    for i in range(len(gates) - 1, -1, -1):
+        verdict = gates[i].judge(result, None) if gates[i].judges_results else SUCCESS
+        gates[i].record(permits[i], verdict, end - now, end)
+
+
+def turned_away(
+    gates: Gates, permits: Sequence[Any], exc: BaseException, clock: Clock, site: Site | None
+) -> None:
+    """The call will not run: the gates that had let it in take their permits back, the innermost first."""
+    now = clock.monotonic()
+    for gate, permit in reversed(list(zip(gates, permits, strict=False))):
+        if permit is not _ABSENT and permit.__class__ is not Wait:  # a wait was settled or abandoned where it was made
+            gate.cancel(permit, now)
+    rejected(exc, site)
 
 
 def rejected(exc: BaseException, site: Site | None) -> None:
@@ -361,23 +327,21 @@ def rejected(exc: BaseException, site: Site | None) -> None:
 
 
 def finish_special(
-    result: Any,
-    gates: Gates,
-    permits: Any,
-    now: float,
-    site: Site | None,
-    admission: Admission | None = None,
+    result: Any, gates: Gates, permits: Sequence[Any], now: float, clock: Clock, site: Site | None
 ) -> Any:
     """A result that is not over, or is none: an open stream, or a coroutine that nobody awaited."""
-    if admission is None:
-        assert site is not None
-        admission = Admission(gates, site.clock, site)
-        admission.permits, admission.now = list(permits), now
     if isinstance(result, Unfinished):
-        result.on_end(lambda exc: admission.leave(exc, result.result))
+
+        def end(exc: BaseException | None) -> None:
+            if exc is not None:
+                failed(gates, permits, exc, now, clock)
+            else:
+                succeeded(gates, permits, result.result, now, clock)
+
+        result.on_end(end)
         return result
     error = refuse_coroutine(result, site)
-    admission.leave(error)
+    failed(gates, permits, error, now, clock)
     raise error
 
 

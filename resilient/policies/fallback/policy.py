@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from ...core.errors import PolicyError, Rejected
 from ...core.events import RUNTIME, FallbackUsed, emit
 from ...core.pipeline import is_async
 from ...core.policy import Policy, Site
+from ...core.rows import refuse_coroutine
 from ...core.when import ANY_ERROR, When
 from .options import FallbackOptions
 from .state import maker
@@ -77,10 +79,15 @@ class Fallback(Policy, Generic[S]):
         make, runtime, watched = maker(fallback), RUNTIME, site.watched
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if runtime.attention and watched is not None:
+            if watched is not None and runtime.attention:
                 return watched(*args, **kwargs)  # type: ignore[no-any-return]
             try:
-                return inner(*args, **kwargs)
+                result = inner(*args, **kwargs)
+                if result.__class__ is CoroutineType:
+                    raise refuse_coroutine(result, site)
+                return result
+            except PolicyError:
+                raise
             except Exception as exc:
                 if not on.covers(exc):
                     raise
@@ -94,7 +101,7 @@ class Fallback(Policy, Generic[S]):
         runtime, watched = RUNTIME, site.watched
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if runtime.attention and watched is not None:
+            if watched is not None and runtime.attention:
                 return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             try:
                 return await inner(*args, **kwargs)

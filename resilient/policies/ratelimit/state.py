@@ -21,53 +21,61 @@ _SWEEP = 64
 
 
 class Bucket:
-    """One token bucket. A permit is the cost that was paid."""
+    """One token bucket. A permit is the cost that was paid.
 
-    __slots__ = ("_interval", "_lock", "_max_wait", "_span", "_tat", "options")
+    The arrival time is kept as a moment at which the bucket was full, plus the nanoseconds that were taken since: a call that
+    finds it full again, as most do, writes two numbers and calculates nothing.
+    """
+
+    __slots__ = ("_full_at", "_full_then", "_gap", "_interval", "_lock", "_max_wait", "_span", "_taken", "options")
 
     def __init__(self, options: RateLimitOptions) -> None:
         self.options = options
         self._lock = threading.Lock()
         self._interval = options.rate.interval
+        self._gap = options.rate.interval / NANOSECONDS
         self._span = options.rate.interval * options.capacity
         self._max_wait = int(options.max_wait * NANOSECONDS)
-        self._tat = 0  # guarded by _lock
+        self._full_then = 0.0  # when the bucket was full; guarded by _lock
+        self._taken = 0  # nanoseconds taken since; guarded by _lock
+        self._full_at = float("-inf")  # when it will be full again; guarded by _lock
 
     def admit(self, now: float, /) -> int | Wait[int]:
-        t = int(now * 1e9)
         with self._lock:
-            tat = self._tat
-            if tat <= t:
-                self._tat = t + self._interval  # a full bucket: the common case
-                return 1
-            tat += self._interval
-            if tat - t <= self._span:
-                self._tat = tat
+            if now >= self._full_at:
+                self._full_then = now
+                self._taken = self._interval
+                self._full_at = now + self._gap
                 return 1
         return self.admit_cost(now, 1)
 
     def admit_cost(self, now: float, cost: int) -> int | Wait[int]:
         t = int(now * NANOSECONDS)
         with self._lock:
-            tat = self._tat
+            tat = self._arrival()
             new = (tat if tat > t else t) + cost * self._interval
             early = new - self._span - t
-            if early <= 0:
-                self._tat = new
-                return cost
             if early <= self._max_wait:
-                self._tat = new
-                return Wait(ready_at=(t + early) / NANOSECONDS, cost=cost)
+                self._move(new)
+                return cost if early <= 0 else Wait(ready_at=(t + early) / NANOSECONDS, cost=cost)
         raise limited(self.options, early, tat, t)
 
     def cancel_cost(self, cost: int) -> None:
         with self._lock:
-            self._tat -= cost * self._interval
+            self._move(self._arrival() - cost * self._interval)
+
+    def _arrival(self) -> int:
+        """The theoretical arrival time in nanoseconds."""
+        return int(self._full_then * NANOSECONDS) + self._taken
+
+    def _move(self, arrival: int) -> None:
+        self._taken += arrival - self._arrival()
+        self._full_at = arrival / NANOSECONDS
 
     def available(self, now: float) -> int:
         """Whole tokens in the bucket."""
         with self._lock:
-            return tokens(self.options, self._tat, int(now * NANOSECONDS))
+            return tokens(self.options, self._arrival(), int(now * NANOSECONDS))
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()

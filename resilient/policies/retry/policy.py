@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from ...core.backoff import Backoff
@@ -17,6 +17,7 @@ from ...core.outcome import Discarded
 from ...core.pipeline import outcome_of, warn
 from ...core.policy import Policy, Site
 from ...core.registry import REGISTRY
+from ...core.rows import refuse_coroutine
 from ...core.when import TRANSIENT, When
 from .options import RetryOptions
 from .state import Story, key_of
@@ -155,7 +156,7 @@ class Retry(Policy):
         runtime, watched, count = RUNTIME, site.watched, budget.count
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if runtime.attention and watched is not None:
+            if watched is not None and runtime.attention:
                 return watched(*args, **kwargs)  # type: ignore[no-any-return]
             started = monotonic()
             try:
@@ -170,6 +171,8 @@ class Retry(Policy):
                 if isinstance(exc, Discarded):
                     delay = _discard(exc, delay, site.clock)
             else:
+                if result.__class__ is CoroutineType:
+                    raise refuse_coroutine(result, site)
                 if runtime.listeners:
                     _tell(site, 1, started, None)
                 if not looks:
@@ -224,7 +227,7 @@ class Retry(Policy):
             return call
 
         def keyed(*args: P.args, **kwargs: P.kwargs) -> R:
-            if runtime.attention and watched is not None:
+            if watched is not None and runtime.attention:
                 return watched(*args, **kwargs)  # type: ignore[no-any-return]
             token = CURRENT.set(CURRENT.get().with_key(key_of(options, site, args, kwargs)))
             try:
@@ -242,7 +245,7 @@ class Retry(Policy):
         runtime, watched, count = RUNTIME, site.watched, budget.count
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if runtime.attention and watched is not None:
+            if watched is not None and runtime.attention:
                 return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             started = monotonic()
             try:
@@ -314,7 +317,7 @@ class Retry(Policy):
             return call
 
         async def keyed(*args: P.args, **kwargs: P.kwargs) -> R:
-            if runtime.attention and watched is not None:
+            if watched is not None and runtime.attention:
                 return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             token = CURRENT.set(CURRENT.get().with_key(key_of(options, site, args, kwargs)))
             try:

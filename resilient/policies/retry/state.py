@@ -13,7 +13,7 @@ from ...core.clock import Clock
 from ...core.errors import DeadlineExceeded, PolicyError, Rejected, ResilientError, TimedOut
 from ...core.events import RUNTIME, RetryExhausted, RetryFinished, RetryScheduled, RetrySuppressed, emit, logger
 from ...core.options import seconds
-from ...core.outcome import Evidence, Report, attach, report_of
+from ...core.outcome import Evidence, Report, Unfinished, attach, report_of
 from ...core.policy import Site
 from ...core.when import When
 from .options import RETRY_AFTER_CEILING, RetryOptions
@@ -143,6 +143,8 @@ class Story:
 
     def wants_result(self, result: Any, /) -> Any:
         """Whether ``on=`` names this result; may be an awaitable."""
+        if isinstance(result, Unfinished):
+            result = result.result
         strategies = self._strategies
         if strategies is not None:
             strategies.returned(result)

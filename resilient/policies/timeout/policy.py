@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
 from ...core.call import CURRENT
 from ...core.errors import PolicyError
 from ...core.events import RUNTIME, CallAbandoned, Rejection, TimeoutOverrun, emit
 from ...core.policy import Policy, Site
+from ...core.rows import refuse_coroutine
 from .options import TimeoutOptions
 from .state import overdue
 
@@ -98,7 +100,7 @@ class Timeout(Policy):
             run_inherited = self._in_thread(inner, site, total, True)
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if runtime.attention and watched is not None:
+            if watched is not None and runtime.attention:
                 return watched(*args, **kwargs)  # type: ignore[no-any-return]
             outer = get()
             now = monotonic()
@@ -110,7 +112,10 @@ class Timeout(Policy):
                 return run_inherited(*args, **kwargs)
             token = put(outer.with_deadline(deadline))
             try:
-                return run(*args, **kwargs)
+                result = run(*args, **kwargs)
+                if result.__class__ is CoroutineType:
+                    raise refuse_coroutine(result, site)
+                return result
             finally:
                 reset(token)
                 if runtime.listeners and monotonic() > deadline:
@@ -138,22 +143,24 @@ class Timeout(Policy):
         limits: Limits | None = None
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if runtime.attention and watched is not None:
+            if watched is not None and runtime.attention:
                 return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             nonlocal limits
-            loop = running_loop()
-            if loop is None:
-                return await in_trio(args, kwargs)
             outer = get()
             now = monotonic()
             inherited = outer.deadline
             if inherited is not None and inherited <= now + limit:
-                return await until_inherited(loop, inherited - now, args, kwargs)
-            mine = limits
-            if mine is None or mine.loop is not loop:
+                return await until_inherited(inherited - now, args, kwargs)
+            deadline = now + limit
+            running = limits.begin(deadline) if limits is not None else None
+            if running is None:
+                loop = running_loop()
+                if loop is None:
+                    return await in_trio(limit, False, args, kwargs)
                 limits = mine = Limits(loop, limit, monotonic)
-            token = put(outer.with_deadline(now + limit))
-            running = mine.begin(now + limit)
+                running = mine.begin(deadline)
+                assert running is not None
+            token = put(outer.with_deadline(deadline))
             try:
                 return await inner(*args, **kwargs)
             except CancelledError as exc:
@@ -166,10 +173,13 @@ class Timeout(Policy):
                 if running.expired:
                     running.forget()
 
-        async def until_inherited(loop: Any, left: float, args: Any, kwargs: Any) -> R:
+        async def until_inherited(left: float, args: Any, kwargs: Any) -> R:
             # The caller's deadline comes first: it needs a timer of its own, as no two of them last equally long.
             if left <= 0:
                 raise _late(limit, total, site)
+            loop = running_loop()
+            if loop is None:
+                return await in_trio(left, True, args, kwargs)
             running, timer = begin_limit(loop, left)
             try:
                 return await inner(*args, **kwargs)
@@ -183,22 +193,15 @@ class Timeout(Policy):
                 if running.expired:
                     running.forget()
 
-        async def in_trio(args: Any, kwargs: Any) -> R:
+        async def in_trio(left: float, inherited: bool, args: Any, kwargs: Any) -> R:
             import trio
 
-            outer = get()
-            now = monotonic()
-            inherited = outer.deadline is not None and outer.deadline <= now + limit
-            deadline = outer.deadline if inherited and outer.deadline is not None else now + limit
-            if deadline <= now:
-                raise _late(limit, total, site)
-            token = put(outer.with_deadline(deadline))
+            token = put(get().with_deadline(monotonic() + left))
             try:
-                with trio.move_on_after(deadline - now) as scope:
+                with trio.move_on_after(left):
                     return await inner(*args, **kwargs)
             finally:
                 reset(token)
-            assert scope.cancelled_caught
             raise overdue(limit, total, inherited, site)
 
         return call

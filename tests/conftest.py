@@ -1,0 +1,20 @@
+"""What every test may count on: the asyncio backend, and Hypothesis without chance or clock."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# "ci", the default: the same examples on every run, on machines of any speed.
+settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+# "dev" looks for examples that nobody has seen yet, and keeps those that failed: HYPOTHESIS_PROFILE=dev make test
+settings.register_profile("dev", deadline=None, max_examples=500, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Async tests run under asyncio; a test file that means trio or uvloop too says so with a fixture of this name."""
+    return "asyncio"
