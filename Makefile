@@ -51,14 +51,14 @@ bench: $(VENV)/.installed-bench ## what it costs, side by side with its peers
 
 mutants: $(VENV)/.installed-dev ## whether the tests notice when the pure part of the code is changed
 	$(RUN) -m mutmut run $(ARGS)
-	$(RUN) -m mutmut results
+	@$(RUN) -m mutmut results | awk '!/: not checked$$/'
 
 docs: $(VENV)/.installed-dev ## run every example of the docs
 	$(RUN) -m pytest tests/docs $(ARGS)
 
 clean: ## remove the environment and all that was made
 	rm -rf build dist mutants .hypothesis .import_linter_cache .grimp_cache .mypy_cache .pytest_cache .ruff_cache
-	find . -path ./.git -prune -o -path ./$(VENV) -prune -o -type d -name __pycache__ -print | xargs rm -rf
+	find . \( -path ./.git -o -path './$(VENV)' \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 	if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
 
 # The stamp is newer than pyproject.toml: what that asks for is installed.

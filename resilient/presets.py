@@ -39,14 +39,15 @@ def standard(
 ) -> Standard:
     """The pipeline for an ordinary dependency.
 
-    ``Timeout(deadline) -> Retry -> CircuitBreaker -> RateLimit (with rate=) -> Bulkhead -> Timeout(attempt_timeout)``
+    ``Timeout(deadline) -> Retry -> CircuitBreaker -> RateLimit (with rate=) -> Bulkhead ->
+    Timeout(attempt_timeout)``
 
     Args:
         name: of the dependency.
         deadline: seconds for the whole call.
         attempts: in all, the first included.
-        attempt_timeout: seconds for one attempt; None: what deadline, attempts and backoff leave, at most 3. An attempt that
-            takes longer counts as slow for the breaker.
+        attempt_timeout: seconds for one attempt; None: what deadline, attempts and backoff leave, at most 3.
+            An attempt that takes longer counts as slow for the breaker.
         connect_timeout: seconds to connect; read by the HTTP layer.
         concurrency: calls in flight.
         rate: `limits` notation, such as ``"200/second"``; None: no rate limit.
@@ -63,7 +64,11 @@ def standard(
         >>> print(standard("payments", rate="200/second"))  # doctest: +ELLIPSIS
         Timeout(total 10 s) -> Retry(3 attempts, ...) -> ... -> Bulkhead(100) -> Timeout(attempt 3 s)
     """
-    retry = Retry(attempts, idempotent=True if idempotent else None if idempotency_key else False, idempotency_key=idempotency_key)
+    retry = Retry(
+        attempts,
+        idempotent=True if idempotent else None if idempotency_key else False,
+        idempotency_key=idempotency_key,
+    )
     total = Timeout(deadline)
     if attempt_timeout is None:
         wait = retry.options.wait
@@ -73,7 +78,9 @@ def standard(
         if attempt_timeout >= deadline:
             attempt_timeout = deadline * 0.999  # one attempt: the total alone decides, and says so
     if not 0 < connect_timeout <= 86_400:
-        raise PolicyError(f"standard: connect_timeout={connect_timeout!r} must be more than 0 seconds; write 1.0")
+        raise PolicyError(
+            f"standard: connect_timeout={connect_timeout!r} must be more than 0 seconds; write 1.0"
+        )
     policies: list[Policy] = [total, retry, CircuitBreaker(slow_after=attempt_timeout)]
     if rate is not None:
         policies.append(RateLimit(rate))

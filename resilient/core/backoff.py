@@ -1,5 +1,5 @@
-"""How long to wait before the next attempt. Pure maths; the source of randomness is module ``random``, which is seeded
-anew in forked children (an own ``Random()`` is not: workers would draw the same jitter)."""
+"""How long to wait before the next attempt. Pure maths; the source of randomness is module ``random``, which
+is seeded anew in forked children (an own ``Random()`` is not: workers would draw the same jitter)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Backoff(Options):
         base: seconds before the first retry, without jitter; 0 or more. 0 is no delay at all.
         cap: seconds that no delay exceeds; at least ``base``.
         factor: growth from retry to retry; 1 keeps the delay constant.
-        jitter: ``full``: anywhere in 0..delay (AWS, Envoy). ``equal``: in delay/2..delay. ``decorrelated``: in
-            base..3 x the delay before (AWS, Finagle). ``proportional``: delay +-20 % (gRPC A6). ``none``.
+        jitter: ``full``: anywhere in 0..delay (AWS, Envoy). ``equal``: in delay/2..delay. ``decorrelated``:
+            in base..3 x the delay before (AWS, Finagle). ``proportional``: delay +-20 % (gRPC A6). ``none``.
     """
 
     policy: ClassVar[str] = "backoff"
@@ -61,7 +61,9 @@ class Backoff(Options):
             rand: gives numbers in [0, 1).
         """
         if base is not None and base > self.base:
-            return Backoff(base, max(self.cap, base), self.factor, self.jitter).delay(retry, previous, rand=rand)
+            return Backoff(base, max(self.cap, base), self.factor, self.jitter).delay(
+                retry, previous, rand=rand
+            )
         jitter = self.jitter
         if jitter == "decorrelated":
             start = self.base
@@ -84,10 +86,14 @@ class Backoff(Options):
 
     def __str__(self) -> str:
         shape = f"{seconds(self.base)}..{seconds(self.cap)}" if self.factor > 1 else seconds(self.base)
-        return f"backoff {shape} x{self.factor:g} {self.jitter} jitter" if self.factor > 1 else f"wait {shape}"
+        return (
+            f"backoff {shape} x{self.factor:g} {self.jitter} jitter" if self.factor > 1 else f"wait {shape}"
+        )
 
 
-def backoff(base: float = 0.025, *, cap: float = 1.0, factor: float = 2.0, jitter: Jitter = "full") -> Backoff:
+def backoff(
+    base: float = 0.025, *, cap: float = 1.0, factor: float = 2.0, jitter: Jitter = "full"
+) -> Backoff:
     """Exponential backoff with jitter.
 
     Args:

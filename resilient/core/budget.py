@@ -2,11 +2,13 @@
 
 One per dependency, shared by everything that sends a call again. A retry needs both
 
-- room in the window: at most ``ratio`` of the calls of the last ``window`` seconds, or the floor of ``floor`` per second
+- room in the window: at most ``ratio`` of the calls of the last ``window`` seconds, or the floor of ``floor``
+per second
   (Finagle's RetryBudget);
-- stock: ``stock`` tokens, full at the start; a retry costs ``cost``, which it gets back when it succeeds; a call that
-  succeeds at once brings 1 (botocore's retry quota). An empty stock stops the floor too, so that a total outage ends
-  with no retries at all.
+- stock: ``stock`` tokens, full at the start; a retry costs ``cost``, which it gets back when it succeeds; a
+call that
+  succeeds at once brings 1 (botocore's retry quota). An empty stock stops the floor too, so that a total
+  outage ends with no retries at all.
 """
 
 from __future__ import annotations
@@ -44,8 +46,9 @@ class Budget:
         stock: tokens at the start and at most.
         cost: tokens that a retry takes, and gives back when it succeeds.
 
-    Thread-safe; usable from sync and async code at once. The path of a call that succeeds at once takes no lock:
-    successes are counted by one atomic step of the interpreter, and looked at when a retry is asked for.
+    Thread-safe; usable from sync and async code at once. The path of a call that succeeds at once takes no
+    lock: successes are counted by one atomic step of the interpreter, and looked at when a retry is asked
+    for.
 
     Sources: Finagle ``RetryBudget``, botocore ``RetryQuota``, gRPC A6 (retry throttling).
 
@@ -55,7 +58,18 @@ class Budget:
         [True, True, False]
     """
 
-    __slots__ = ("__weakref__", "_calls", "_lock", "_retries", "_slot", "_stock", "_taken", "count", "edge", "options")
+    __slots__ = (
+        "__weakref__",
+        "_calls",
+        "_lock",
+        "_retries",
+        "_slot",
+        "_stock",
+        "_taken",
+        "count",
+        "edge",
+        "options",
+    )
 
     def __init__(
         self,
@@ -96,7 +110,8 @@ class Budget:
             self._calls[self._slot] += 1
 
     def withdraw(self, now: float, /) -> bool:
-        """Ask for one retry; call it when the retry is scheduled, before the backoff. True: it is paid for."""
+        """Ask for one retry; call it when the retry is scheduled, before the backoff. True: it is paid
+        for."""
         options = self.options
         with self._lock:
             self._turn(now)
@@ -148,4 +163,5 @@ class Budget:
 
     def __repr__(self) -> str:
         o = self.options
-        return f"Budget(ratio={o.ratio:g}, window={o.window:g}, floor={o.floor:g}, stock={o.stock}, cost={o.cost})"
+        numbers = f"ratio={o.ratio:g}, window={o.window:g}, floor={o.floor:g}, stock={o.stock}, cost={o.cost}"
+        return f"Budget({numbers})"

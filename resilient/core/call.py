@@ -1,8 +1,7 @@
 """The current logical call: what is allowed goes down in it.
 
-One context variable, set only by a policy that has something to say, so that calls without a deadline, a key or a
-second attempt pay nothing for it. It is inherited by tasks and by threads that copy the context.
-"""
+One context variable, set only by a policy that has something to say, so that calls without a deadline, a key
+or a second attempt pay nothing for it. It is inherited by tasks and by threads that copy the context."""
 
 from __future__ import annotations
 
@@ -11,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-
 from .clock import SYSTEM_CLOCK, Clock
 from .errors import PolicyError
 
 
 class Criticality(enum.Enum):
-    """How much a call matters when something must be shed (Google's SRE book, chapter 21). The least goes first."""
+    """How much a call matters when something must be shed (Google's SRE book, chapter 21). The least goes
+    first."""
 
     SHEDDABLE = "sheddable"
     SHEDDABLE_PLUS = "sheddable_plus"
@@ -33,8 +32,8 @@ class Call:
         attempt: which attempt of the innermost retry runs, from 1.
         idempotency_key: the key of the logical call, the same on every attempt, or None.
         criticality: how much the call matters.
-        repeatable: whether the operation may be repeated after it may have happened, where the one who makes the call
-            knows (an HTTP client knows its methods); None leaves it to the retry's own options.
+        repeatable: whether the operation may be repeated after it may have happened, where the one who makes
+            the call knows (an HTTP client knows its methods); None leaves it to the retry's own options.
     """
 
     # Defaults stand on the class: a copy writes only what differs, and a deadline is set on every call.
@@ -105,10 +104,9 @@ class Call:
     def child_key(self, operation: str, /, label: str | None = None) -> str | None:
         """The key for a call made inside this one; None where this one has no key.
 
-        The same parent key, operation and label give the same child key in every process, so a redelivered job sends
-        the same keys. Without a label the calls of one operation are numbered in the order in which they are made:
-        give labels where that order can change.
-        """
+        The same parent key, operation and label give the same child key in every process, so a redelivered
+        job sends the same keys. Without a label the calls of one operation are numbered in the order in which
+        they are made: give labels where that order can change."""
         if self.idempotency_key is None:
             return None
         if label is None:
@@ -126,7 +124,8 @@ class Call:
 
     def __repr__(self) -> str:
         key = "" if self.idempotency_key is None else ", idempotency_key=..."
-        return f"Call(deadline={self.deadline}, attempt={self.attempt}{key}, criticality={self.criticality.value})"
+        level = self.criticality.value
+        return f"Call(deadline={self.deadline}, attempt={self.attempt}{key}, criticality={level})"
 
 
 NO_CALL = Call()
@@ -140,8 +139,8 @@ current_call = CURRENT.get
 def deadline(seconds: float, /, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[Call]:
     """Everything inside is over ``seconds`` from now, or at the deadline already in force if that is earlier.
 
-    Works in sync and async code alike (as a plain ``with``). It stops nothing by itself: every wait of ours inside
-    draws on it (backoff, limiter, queue, the HTTP layer), and no attempt is started after it.
+    Works in sync and async code alike (as a plain ``with``). It stops nothing by itself: every wait of ours
+    inside draws on it (backoff, limiter, queue, the HTTP layer), and no attempt is started after it.
 
     Args:
         seconds: more than 0.
@@ -152,7 +151,9 @@ def deadline(seconds: float, /, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[Call
         ...     assert call.remaining() <= 1.5
     """
     if not seconds > 0:
-        raise PolicyError(f"deadline: seconds={seconds!r} must be more than 0; write deadline(1.5) for 1.5 seconds")
+        raise PolicyError(
+            f"deadline: seconds={seconds!r} must be more than 0; write deadline(1.5) for 1.5 seconds"
+        )
     token = CURRENT.set(CURRENT.get().with_deadline(clock.monotonic() + seconds))
     try:
         yield CURRENT.get()
@@ -178,5 +179,3 @@ def criticality(level: Criticality | str, /) -> Iterator[Call]:
         yield CURRENT.get()
     finally:
         CURRENT.reset(token)
-
-

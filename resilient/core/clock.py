@@ -1,8 +1,8 @@
 """Where time comes from.
 
-State machines never read a clock: they are handed ``now``. Drivers read one through this protocol, so that tests can
-replace it (`resilient.testing.ManualClock`). Asyncio and trio code waits on its own loop's timers, which the
-virtual-time loops of the test kit replace as a whole; so only blocking waits need a method here.
+State machines never read a clock: they are handed ``now``. Drivers read one through this protocol, so that
+tests can replace it (`resilient.testing.ManualClock`). Asyncio and trio code waits on its own loop's timers,
+which the virtual-time loops of the test kit replace as a whole; so only blocking waits need a method here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's monotonic clock. The functions of `time` are its methods: reading it costs no extra frame."""
+    """The machine's monotonic clock. The functions of `time` are its methods: reading it costs no extra
+    frame."""
 
     monotonic = staticmethod(_time.monotonic)
     time = staticmethod(_time.time)

@@ -17,9 +17,8 @@
      └─ ConfigError
          └─ PolicyError             built wrongly
 
-A failure of the callee is not here: the callee's own exception is raised, with a `Report` as ``exc.resilient``.
-All are picklable; a new object is made for every raise.
-"""
+A failure of the callee is not here: the callee's own exception is raised, with a `Report` as
+``exc.resilient``. All are picklable; a new object is made for every raise."""
 
 from __future__ import annotations
 
@@ -95,7 +94,8 @@ class CircuitOpen(Rejected, _PybreakerFace):
 
 
 def _join_pybreaker() -> None:
-    # pybreaker is not imported for this: whoever wrote `except pybreaker.CircuitBreakerError` has imported it.
+    # pybreaker is not imported for this: whoever wrote `except pybreaker.CircuitBreakerError` has imported
+    # it.
     face = getattr(sys.modules.get("pybreaker"), "CircuitBreakerError", None)
     if face is not None and face not in CircuitOpen.__mro__:
         CircuitOpen.__bases__ = (Rejected, face)

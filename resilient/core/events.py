@@ -1,9 +1,8 @@
 """What happened, told to listeners.
 
-Policies emit; nothing here counts, logs or sends. An event object is built only when somebody listens, so every
-emitter asks `RUNTIME.listeners` first. `resilient.instrument` is one listener; `resilient.testing.capture_events`
-another.
-"""
+Policies emit; nothing here counts, logs or sends. An event object is built only when somebody listens, so
+every emitter asks `RUNTIME.listeners` first. `resilient.instrument` is one listener;
+`resilient.testing.capture_events` another."""
 
 from __future__ import annotations
 
@@ -40,7 +39,8 @@ class Event:
 
 
 class CallFinished(Event):
-    """A logical call ended. ``outcome``: success, error, timeout, rejected, fallback, cancelled; ``duration`` seconds."""
+    """A logical call ended. ``outcome``: success, error, timeout, rejected, fallback, cancelled; ``duration``
+    seconds."""
 
     name = "resilient.call.finished"
     __slots__ = ("duration", "error_type", "outcome")
@@ -90,7 +90,8 @@ class RetryExhausted(Event):
 
 
 class RetryFinished(Event):
-    """A call that was retried is over: ``retries`` attempts after the first, ``delay`` seconds between them."""
+    """A call that was retried is over: ``retries`` attempts after the first, ``delay`` seconds between
+    them."""
 
     name = "resilient.retry.finished"
     __slots__ = ("delay", "retries")
@@ -201,8 +202,8 @@ RUNTIME = Runtime()
 def subscribe(listener: Listener, /) -> Callable[[], None]:
     """Have every event told to ``listener``; returns the function that ends it.
 
-    Listeners run in the thread and task of the call, in the order in which they subscribed, outside all locks. What
-    one raises is logged once per listener and never reaches the call.
+    Listeners run in the thread and task of the call, in the order in which they subscribed, outside all
+    locks. What one raises is logged once per listener and never reaches the call.
 
     Example:
         >>> seen = []
@@ -250,5 +251,3 @@ def set_active(active: bool, /) -> None:
 def is_active() -> bool:
     """Whether policies work."""
     return RUNTIME.active
-
-

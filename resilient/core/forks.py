@@ -1,7 +1,7 @@
 """What a forked child must make anew.
 
-A lock that another thread held at the fork stays locked in the child for ever, and the calls in flight in the parent
-are not in flight in the child. Objects with either register here (weakly) and are told after a fork.
+A lock that another thread held at the fork stays locked in the child for ever, and the calls in flight in the
+parent are not in flight in the child. Objects with either register here (weakly) and are told after a fork.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Idempotency keys: one per logical call, derived the same way in every process.
 
-UUIDs by RFC 9562: version 5 where the key comes from business data (an order's number), so that a redelivered job or
-a restarted worker sends the key that it sent before; version 4 where it is made up.
-"""
+UUIDs by RFC 9562: version 5 where the key comes from business data (an order's number), so that a redelivered
+job or a restarted worker sends the key that it sent before; version 4 where it is made up."""
 
 from __future__ import annotations
 
@@ -21,9 +20,8 @@ def new_key() -> str:
 def business_key(dependency: str, operation: str, value: str, /) -> str:
     """The key of a business intent: the same dependency, operation and value give the same key everywhere.
 
-    A *new* intent needs a new value: charge order 7 a second time as ``"7:second"``. Never mix in an attempt number,
-    a host name or the time.
-    """
+    A *new* intent needs a new value: charge order 7 a second time as ``"7:second"``. Never mix in an attempt
+    number, a host name or the time."""
     return str(uuid.uuid5(_NAMESPACE, "\0".join((dependency, operation, value))))
 
 

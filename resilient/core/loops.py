@@ -1,8 +1,7 @@
 """The seam to asyncio and trio: sleep, a wake-up from another thread, a time limit.
 
-Imported by async drivers only, so that sync programs never load asyncio. Trio is looked up where it is loaded already:
-code that runs under it has imported it.
-"""
+Imported by async drivers only, so that sync programs never load asyncio. Trio is looked up where it is loaded
+already: code that runs under it has imported it."""
 
 from __future__ import annotations
 
@@ -35,7 +34,8 @@ async def wait_for_wake(arm: Callable[[Callable[[], None]], bool], timeout: floa
     """Wait until somebody calls the wake function, at most ``timeout`` seconds.
 
     Args:
-        arm: takes the wake function, which any thread may call; returns False where there is nothing to wait for.
+        arm: takes the wake function, which any thread may call; returns False where there is nothing to wait
+        for.
     """
     if in_trio():
         trio: Any = sys.modules["trio"]
@@ -78,9 +78,8 @@ async def wait_for_wake(arm: Callable[[Callable[[], None]], bool], timeout: floa
 class Limit:
     """One running time limit: cancels its task when it expires, and tells its own cancellation from others'.
 
-    When the limited code is over, set ``task`` to None; if ``expired``, ask `is_own` for a ``CancelledError`` first, and
-    call `forget` in any case.
-    """
+    When the limited code is over, set ``task`` to None; if ``expired``, ask `is_own` for a ``CancelledError``
+    first, and call `forget` in any case."""
 
     __slots__ = ("cancelling", "expired", "task", "when")
 
@@ -97,18 +96,20 @@ class Limit:
             task.cancel()
 
     def is_own(self) -> bool:
-        """Whether the cancellation that ended the limited code is this limit's, and nobody else wants the task ended."""
+        """Whether the cancellation that ended the limited code is this limit's, and nobody else wants the
+        task ended."""
         task, self.expired, self.task = self.expired, None, None
         return task is not None and task.uncancel() <= self.cancelling
 
     def forget(self) -> None:
-        """The limited code ended otherwise, although its time was over: the task is not to be cancelled for it."""
+        """The limited code ended otherwise, although its time was over: the task is not to be cancelled for
+        it."""
         self.is_own()
 
 
 class Limits:
-    """The time limits of one duration on one loop: they expire in the order in which they began, so one timer serves
-    all of them.
+    """The time limits of one duration on one loop: they expire in the order in which they began, so one timer
+    serves all of them.
 
     Args:
         loop: where the limited tasks run.
@@ -118,7 +119,9 @@ class Limits:
 
     __slots__ = ("_armed", "_running", "_thread", "duration", "loop", "monotonic")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, duration: float, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, duration: float, monotonic: Callable[[], float]
+    ) -> None:
         self.loop = loop
         self.duration = duration
         self.monotonic = monotonic
@@ -128,7 +131,8 @@ class Limits:
 
     def begin(self, when: float) -> Limit | None:
         """Limit the current task; ``when`` is ``duration`` from now. None: it does not run on this loop."""
-        # Asking for the running loop costs three times as much: a loop that runs a task of its own in its own thread is it.
+        # Asking for the running loop costs three times as much: a loop that runs a task of its own in its own
+        # thread is it.
         task = current_task(self.loop) if self._thread == get_ident() else None
         if task is None:
             return None
@@ -159,7 +163,8 @@ class Limits:
 
 
 def begin_limit(loop: asyncio.AbstractEventLoop, seconds: float, /) -> tuple[Limit, asyncio.TimerHandle]:
-    """A time limit with a timer of its own, for a duration that is not repeated; cancel the handle at its end."""
+    """A time limit with a timer of its own, for a duration that is not repeated; cancel the handle at its
+    end."""
     limit = Limit()
     limit.task = task = current_task(loop)
     limit.cancelling = task.cancelling()  # type: ignore[union-attr]  # drivers run in tasks

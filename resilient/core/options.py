@@ -1,9 +1,8 @@
 """How a policy's options say their rules, and check them.
 
-A policy's options are a frozen dataclass: the only definition of every parameter, its default, unit and range.
-Each field carries its rule; a value outside it gives a `PolicyError` that names the field, the value, the rule and what
-to write instead.
-"""
+A policy's options are a frozen dataclass: the only definition of every parameter, its default, unit and
+range. Each field carries its rule; a value outside it gives a `PolicyError` that names the field, the value,
+the rule and what to write instead."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
 """What an attempt came to: a verdict for whoever counts, evidence for whoever may repeat it.
 
-`Verdict` has three values because two are not enough: a cancelled call or a local rejection says nothing about the
-callee (resilience4j calls it *ignored*, Netflix' concurrency-limits *onIgnore*).
+`Verdict` has three values because two are not enough: a cancelled call or a local rejection says nothing
+about the callee (resilience4j calls it *ignored*, Netflix' concurrency-limits *onIgnore*).
 
-`Evidence` answers one question: may the call have been processed? The classes follow gRPC's proposal A6, with HTTP
-signals as evidence.
-"""
+`Evidence` answers one question: may the call have been processed? The classes follow gRPC's proposal A6, with
+HTTP signals as evidence."""
 
 from __future__ import annotations
 
@@ -38,7 +37,8 @@ class Evidence(enum.Enum):
     NOT_SENT = "not_sent"
     """Nothing left this process: no endpoint, no connection, a handshake that failed."""
     REFUSED = "refused"
-    """It reached the peer's protocol layer and provably never its application (HTTP/2 REFUSED_STREAM, GOAWAY)."""
+    """It reached the peer's protocol layer and provably never its application (HTTP/2 REFUSED_STREAM,
+    GOAWAY)."""
     DECLINED = "declined"
     """The peer said that it did not process it, and asks for less (429, an overload answer with proof)."""
     UNKNOWN = "unknown"
@@ -100,10 +100,9 @@ def attach(exc: BaseException, /, **changes: Any) -> Report:
 class Unfinished(Generic[T]):
     """A result that is still arriving, such as a response whose body is a stream.
 
-    A function that runs under a pipeline may return one in place of its result: every admission policy then keeps its
-    permit, and gives its verdict, when the stream ends instead of when the function returns. The caller who unwraps
-    ``result`` must see to it that `end` is called, once, from any thread.
-    """
+    A function that runs under a pipeline may return one in place of its result: every admission policy then
+    keeps its permit, and gives its verdict, when the stream ends instead of when the function returns. The
+    caller who unwraps ``result`` must see to it that `end` is called, once, from any thread."""
 
     __slots__ = ("_enders", "result")
 
@@ -124,13 +123,11 @@ class Unfinished(Generic[T]):
 class Discarded(Exception):
     """Base for failures that hold something open (an unread answer), to be let go before the next attempt.
 
-    Not part of the public error tree: a client binding raises it inside its own pipeline and turns it back into the
-    answer that it holds.
-    """
+    Not part of the public error tree: a client binding raises it inside its own pipeline and turns it back
+    into the answer that it holds."""
 
     def discard(self, seconds: float, /) -> None:
         """Let go of it; may take up to ``seconds`` to do so in a way that keeps the connection."""
 
     async def adiscard(self, seconds: float, /) -> None:
         """The same, for async drivers."""
-

@@ -30,8 +30,8 @@ class Pipeline(Policy):
 
     Args:
         *policies: policies and other pipelines; the latter are flattened.
-        name: the dependency that is called. A named pipeline is registered: it shares its retry budget with others of the
-            name, has call metrics, and is found by operators.
+        name: the dependency that is called. A named pipeline is registered: it shares its retry budget with
+            others of the name, has call metrics, and is found by operators.
         clock: where time comes from.
 
     Raises:
@@ -40,12 +40,12 @@ class Pipeline(Policy):
     Warns:
         PolicyWarning: an order or numbers that probably are not meant.
 
-    Safe to share between functions, threads and tasks. Functions decorated by one pipeline share its breaker, limits and
-    permits. Stacked decorators are separate calls: each keeps its own rules.
+    Safe to share between functions, threads and tasks. Functions decorated by one pipeline share its breaker,
+    limits and permits. Stacked decorators are separate calls: each keeps its own rules.
 
     Example:
         >>> from resilient import CircuitBreaker, Retry, Timeout
-        >>> catalog = Pipeline(Timeout(2.0), Retry(attempts=3), CircuitBreaker(), Timeout(0.5), name="catalog")
+        >>> catalog = Pipeline(Timeout(2.0), Retry(3), CircuitBreaker(), Timeout(0.5), name="catalog")
         >>> @catalog
         ... def lookup(sku: str) -> str:
         ...     return sku.upper()
@@ -64,10 +64,13 @@ class Pipeline(Policy):
             raise PolicyError("Pipeline: no policies; write Pipeline(Retry(), CircuitBreaker(), ...)")
         for i, policy in enumerate(self.policies):
             if not isinstance(policy, Policy):
-                raise PolicyError(f"Pipeline: {policy!r} is not a policy; write an object such as Retry(), not a class")
+                raise PolicyError(
+                    f"Pipeline: {policy!r} is not a policy; write an object such as Retry(), not a class"
+                )
             if any(policy is other for other in self.policies[:i]):
                 raise PolicyError(
-                    f"Pipeline: the same {type(policy).__name__} object stands in it twice and would count every call "
+                    f"Pipeline: the same {type(policy).__name__} object stands in it twice and would count "
+                    "every call "
                     "twice; make a second one"
                 )
             policy.check(self.policies[:i], self.policies[i + 1 :])
@@ -89,7 +92,8 @@ class Pipeline(Policy):
 
     def __str__(self) -> str:
         return " -> ".join(
-            policy.describe(self.policies[:i], self.policies[i + 1 :]) for i, policy in enumerate(self.policies)
+            policy.describe(self.policies[:i], self.policies[i + 1 :])
+            for i, policy in enumerate(self.policies)
         )
 
     def __repr__(self) -> str:
@@ -97,9 +101,10 @@ class Pipeline(Policy):
 
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
         if isinstance(fn, (classmethod, staticmethod)):
-            return type(fn)(self(fn.__func__))  # type: ignore[return-value]
+            return type(fn)(self(fn.__func__))
         site = self._site(fn)
-        bound: Any = self.abind(fn, site) if is_async(fn) else self.bind(fn, site)
+        target: Any = fn
+        bound: Any = self.abind(target, site) if is_async(fn) else self.bind(fn, site)
         functools.update_wrapper(bound, fn)
         bound.pipeline = self
         return bound  # type: ignore[no-any-return]
@@ -119,24 +124,36 @@ class Pipeline(Policy):
         for policies, place in self._parts(site):
             bare, run = run, _bind(policies, run, place)
         watched = _watched(run, inner, site)
-        return _bind(policies, bare, replace(place, watched=watched)) if policies[0].watches else _asking(run, watched)
+        return (
+            _bind(policies, bare, replace(place, watched=watched))
+            if policies[0].watches
+            else _asking(run, watched)
+        )
 
     def abind(self, inner: Callable[P, Awaitable[R]], site: Site, /) -> Callable[P, Coroutine[Any, Any, R]]:
         run: Callable[..., Any] = inner
         for policies, place in self._parts(site):
             bare, run = run, _abind(policies, run, place)
         watched = _awatched(run, inner, site)
-        return _abind(policies, bare, replace(place, watched=watched)) if policies[0].watches else _aasking(run, watched)
+        return (
+            _abind(policies, bare, replace(place, watched=watched))
+            if policies[0].watches
+            else _aasking(run, watched)
+        )
 
     def _parts(self, site: Site) -> Iterator[tuple[tuple[Any, ...], Site]]:
-        """From the inside out: a wrapping policy alone, or neighbouring gates together, each with its place."""
+        """From the inside out: a wrapping policy alone, or neighbouring gates together, each with its
+        place."""
         end = len(self.policies)
         while end:
             start = end - 1
             if _mergeable(self.policies[start]):
                 while start and _mergeable(self.policies[start - 1]):
                     start -= 1
-            yield self.policies[start:end], replace(site, outer=self.policies[:start], inner=self.policies[end:])
+            yield (
+                self.policies[start:end],
+                replace(site, outer=self.policies[:start], inner=self.policies[end:]),
+            )
             end = start
 
     def _site(self, fn: Callable[..., Any]) -> Site:
@@ -263,7 +280,8 @@ def _name(fn: Callable[..., Any]) -> str:
 
 
 def is_async(fn: Callable[..., Any], /) -> bool:
-    """Whether calling ``fn`` gives a coroutine: an ``async def``, a partial of one, an object whose call is one."""
+    """Whether calling ``fn`` gives a coroutine: an ``async def``, a partial of one, an object whose call is
+    one."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     return inspect.iscoroutinefunction(fn) or (
@@ -278,7 +296,8 @@ def refuse_generators(fn: Callable[..., Any], /) -> None:
     target = fn if inspect.isroutine(fn) else getattr(fn, "__call__", fn)  # noqa: B004
     if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
         raise PolicyError(
-            f"{_name(fn)} is a generator function: its body runs after the call has returned, where no policy sees it; "
+            f"{_name(fn)} is a generator function: its body runs after the call has returned, where no "
+            "policy sees it; "
             "decorate the function that makes one item, or use the block form inside it: "
             "`for attempt in retry.attempts(): with attempt: ...`, `with breaker.guard(): ...`"
         )

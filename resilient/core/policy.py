@@ -1,10 +1,9 @@
 """What a policy is: something that stands around a call.
 
-Two kinds. An *admission policy* (`Gate`) lets a call in or not and hears how it went: breaker, rate limit, bulkhead. Its
-author writes a state machine without I/O; the drivers of `rows` run it for sync and async code. A *wrapping policy*
-(`Policy` itself) decides how often and how long the inner call runs: retry, timeout, fallback. Its author writes two thin
-drivers.
-"""
+Two kinds. An *admission policy* (`Gate`) lets a call in or not and hears how it went: breaker, rate limit,
+bulkhead. Its author writes a state machine without I/O; the drivers of `rows` run it for sync and async code.
+A *wrapping policy* (`Policy` itself) decides how often and how long the inner call runs: retry, timeout,
+fallback. Its author writes two thin drivers."""
 
 from __future__ import annotations
 
@@ -36,8 +35,9 @@ class Site:
         named: whether the pipeline has a name, and so shares what is registered under it.
         outer: the policies outside this one, outermost first.
         inner: the policies inside this one, outermost first.
-        watched: set where the driver is the outermost of its pipeline: while ``RUNTIME.attention`` is set, the driver hands
-            the call over to it. Policies that do so say `Policy.watches`; for others the pipeline adds a frame.
+        watched: set where the driver is the outermost of its pipeline: while ``RUNTIME.attention`` is set,
+            the driver hands the call over to it. Policies that do so say `Policy.watches`; for others the
+            pipeline adds a frame.
     """
 
     dependency: str
@@ -53,8 +53,8 @@ class Site:
 class Policy:
     """Base of everything that can stand in a pipeline; by itself a decorator.
 
-    Safe to share between functions, threads and tasks: what a policy learns, it learns for all that it decorates.
-    """
+    Safe to share between functions, threads and tasks: what a policy learns, it learns for all that it
+    decorates."""
 
     kind: ClassVar[str] = "policy"
     """The policy's name in pipelines (``pipeline["breaker"]``), errors and metrics."""
@@ -72,7 +72,8 @@ class Policy:
     _adopted: bool = False
 
     def adopt(self, site: Site, /) -> None:
-        """The policy is put on a function: it takes its name and clock from the first one. Called when binding."""
+        """The policy is put on a function: it takes its name and clock from the first one. Called when
+        binding."""
         if not self._adopted:
             self._adopted = True
             self.name, self.operation, self.clock = self.name or site.dependency, site.operation, site.clock
@@ -86,7 +87,8 @@ class Policy:
         raise NotImplementedError(f"{type(self).__name__} does not work on async functions")
 
     def check(self, outer: tuple[Policy, ...], inner: tuple[Policy, ...], /) -> None:
-        """Refuse a place in a pipeline that makes no sense: raise `PolicyError`, or warn. Asked when it is built."""
+        """Refuse a place in a pipeline that makes no sense: raise `PolicyError`, or warn. Asked when it is
+        built."""
 
     def describe(self, outer: tuple[Policy, ...] = (), inner: tuple[Policy, ...] = (), /) -> str:
         """How the policy prints itself at a place in a pipeline, with every number."""
@@ -99,7 +101,8 @@ class Policy:
         return f"<{self.describe()}>"
 
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
-        """Decorate a function, an async function, a method, a partial or an (async) callable; its signature stays."""
+        """Decorate a function, an async function, a method, a partial or an (async) callable; its signature
+        stays."""
         return self._alone()(fn)
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -123,7 +126,8 @@ class Wait(Generic[T]):
         ready_at: the permit is reserved and good from this time on (a rate limit).
         until: give up at this time (a queue); used where ``ready_at`` is None.
         permit: the permit, set by the gate when it serves this wait (a queue).
-        wake: called by the gate after it has set ``permit``, from any thread, outside its lock; set by the driver.
+        wake: called by the gate after it has set ``permit``, from any thread, outside its lock; set by the
+        driver.
         cost: for the gate's own use.
     """
 
@@ -138,20 +142,24 @@ class Wait(Generic[T]):
 
 
 class Gate(Policy, Generic[T]):
-    """An admission policy: a state machine without I/O, which the engine asks before each call and tells after it.
+    """An admission policy: a state machine without I/O, which the engine asks before each call and tells
+    after it.
 
-    Write `admit`, and `record` if it learns; a gate that queues or reserves also writes `settle` and `abandon`. All are
-    called from many threads at once; a lock of the gate is never held over anything of the caller's.
-    """
+    Write `admit`, and `record` if it learns; a gate that queues or reserves also writes `settle` and
+    `abandon`. All are called from many threads at once; a lock of the gate is never held over anything of the
+    caller's."""
 
     watches = True
     judges_results: ClassVar[bool] = False
-    """Whether `judge` wants to see results; set where `judge` is overridden, unless the class says otherwise."""
+    """Whether `judge` wants to see results; set where `judge` is overridden, unless the class says
+    otherwise."""
 
     selects: bool = False
-    """Whether `select` is to be asked; set where it is overridden, unless the class or object says otherwise."""
+    """Whether `select` is to be asked; set where it is overridden, unless the class or object says
+    otherwise."""
     binds_itself: bool = False
-    """Whether it wants a frame of its own (`bind` is asked), instead of one shared with neighbouring gates."""
+    """Whether it wants a frame of its own (`bind` is asked), instead of one shared with neighbouring
+    gates."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -174,9 +182,8 @@ class Gate(Policy, Generic[T]):
     def settle(self, wait: Wait[T], now: float, /) -> T:
         """The wait is over: the permit, or raises `Rejected`.
 
-        Called before ``ready_at`` where the call's deadline cannot pay the wait: then take the reservation back and
-        raise.
-        """
+        Called before ``ready_at`` where the call's deadline cannot pay the wait: then take the reservation
+        back and raise."""
         raise NotImplementedError(f"{type(self).__name__}.admit returned a Wait, but it has no settle()")
 
     def abandon(self, wait: Wait[T], now: float, /) -> None:
@@ -188,7 +195,8 @@ class Gate(Policy, Generic[T]):
         return self
 
     def judge(self, result: Any, exc: Exception | None, /) -> Verdict:
-        """This gate's own verdict. By default: SUCCESS; for an exception what its report says, else FAILURE."""
+        """This gate's own verdict. By default: SUCCESS; for an exception what its report says, else
+        FAILURE."""
         return SUCCESS if exc is None else verdict_on(exc)
 
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:

@@ -1,8 +1,8 @@
 """Live objects by name: the only global that holds any.
 
-Pipelines are held weakly: they live as long as the functions that they decorate. A name may have several (a sync and
-an async client of one dependency); budgets are shared by name, because the budget is the dependency's.
-"""
+Pipelines are held weakly: they live as long as the functions that they decorate. A name may have several (a
+sync and an async client of one dependency); budgets are shared by name, because the budget is the
+dependency's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Registry:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # re-entrant: a collector run inside may call back into it
         self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()  # guarded by _lock
-        self._budgets: weakref.WeakValueDictionary[str, Budget] = weakref.WeakValueDictionary()  # guarded by _lock
+        self._budgets: weakref.WeakValueDictionary[str, Budget] = (
+            weakref.WeakValueDictionary()
+        )  # guarded by _lock
 
     def add(self, pipeline: Pipeline, /) -> None:
         with self._lock:
@@ -44,7 +46,8 @@ class Registry:
             return found
 
     def set_budget(self, name: str, budget: Budget, /) -> None:
-        """Make ``budget`` the one that pipelines of this name take, from the next function that they decorate on."""
+        """Make ``budget`` the one that pipelines of this name take, from the next function that they decorate
+        on."""
         with self._lock:
             self._budgets[name] = budget
 

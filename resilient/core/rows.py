@@ -1,9 +1,9 @@
 """The drivers of admission policies: neighbouring gates share one frame.
 
-Each driver reads the clock once before the call and once after it, and asks every gate in order; when one says no, those before
-it take their permits back. Up to three gates, none of which selects by arguments or judges results, share one written-out frame;
-everything else goes through `Admission`, which is also the block form.
-"""
+Each driver reads the clock once before the call and once after it, and asks every gate in order; when one
+says no, those before it take their permits back. Up to three gates, none of which selects by arguments or
+judges results, share one written-out frame; everything else goes through `Admission`, which is also the block
+form."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ _ABSENT: Any = object()
 """In place of the permit of a gate that was not passed."""
 
 
-# -------------------------------------------------------------------------------------------------------- the common case
-# Written out for three gates: a loop over them costs half as much again. The two drivers differ in `await` alone.
+# -------------------------------------------------------------------------------------------- the common case
+# Written out for three gates: a loop over them costs half as much again. The two drivers differ in `await`
+# alone.
 def _bind_short(gates: Gates, inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
     first, second, third, admit1, admit2, admit3, record1, record2, record3 = _hooks(gates)
     clock, monotonic, runtime, watched = site.clock, site.clock.monotonic, RUNTIME, site.watched
@@ -148,7 +149,7 @@ def _abind_short(
     return call
 
 
-# ------------------------------------------------------------------------------------------------------------- the rest
+# --------------------------------------------------------------------------------------------------- the rest
 def _bind_general(gates: Gates, inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
     runtime, watched = RUNTIME, site.watched
 
@@ -256,14 +257,17 @@ class Guard(Generic[T]):
             if permit.__class__ is Wait:
                 gate.abandon(permit, admission.now)
                 raise PolicyError(
-                    f"{gate.kind}.guard(): `with` would have to wait inside a running event loop; write `async with`"
+                    f"{gate.kind}.guard(): `with` would have to wait inside a running event loop; write "
+                    "`async with`"
                 )
             admission.permits.append(permit)
         else:
             admission.enter()
         return admission.permits[0]  # type: ignore[no-any-return]
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self._admission.leave(exc)
 
     async def __aenter__(self) -> T:
@@ -283,7 +287,7 @@ def _loop_is_running() -> bool:
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 
-# ----------------------------------------------------------------------------------------------------------- slow parts
+# ------------------------------------------------------------------------------------------------- slow parts
 def verdict_of(gate: Gate[Any], exc: BaseException) -> Verdict:
     return gate.judge(None, exc) if isinstance(exc, Exception) else IGNORED
 
@@ -309,7 +313,9 @@ def turned_away(
     """The call will not run: the gates that had let it in take their permits back, the innermost first."""
     now = clock.monotonic()
     for gate, permit in reversed(list(zip(gates, permits, strict=False))):
-        if permit is not _ABSENT and permit.__class__ is not Wait:  # a wait was settled or abandoned where it was made
+        if (
+            permit is not _ABSENT and permit.__class__ is not Wait
+        ):  # a wait was settled or abandoned where it was made
             gate.cancel(permit, now)
     rejected(exc, site)
 
@@ -354,7 +360,9 @@ def refuse_coroutine(result: Any, site: Site | None) -> PolicyError:
     )
 
 
-def wait(gate: Gate[Any], waiting: Wait[Any], now: float, clock: Clock, site: Site | None) -> tuple[Any, float]:
+def wait(
+    gate: Gate[Any], waiting: Wait[Any], now: float, clock: Clock, site: Site | None
+) -> tuple[Any, float]:
     """Wait in this thread; the permit and the time of its beginning. Nothing stays reserved if it raises."""
     until, early = _end_of(waiting)
     began = now
@@ -383,7 +391,9 @@ def wait(gate: Gate[Any], waiting: Wait[Any], now: float, clock: Clock, site: Si
     return permit, now
 
 
-async def await_(gate: Gate[Any], waiting: Wait[Any], now: float, clock: Clock, site: Site | None) -> tuple[Any, float]:
+async def await_(
+    gate: Gate[Any], waiting: Wait[Any], now: float, clock: Clock, site: Site | None
+) -> tuple[Any, float]:
     """Wait in this task; as `wait`."""
     from . import loops
 

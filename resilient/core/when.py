@@ -46,7 +46,9 @@ class When:
             return False
         if not (isinstance(exc, self._classes) or any(asks(exc) for asks in self._predicates)):
             return False
-        return not (isinstance(exc, self._unless_classes) or any(asks(exc) for asks in self._unless_predicates))
+        return not (
+            isinstance(exc, self._unless_classes) or any(asks(exc) for asks in self._unless_predicates)
+        )
 
     def overlaps(self, other: When, /) -> bool:
         """Whether both name related exception classes; predicates are not looked into."""
@@ -56,12 +58,15 @@ class When:
         names = [cls.__name__ for cls in self._classes] + [_name(each) for each in self._predicates]
         if self.judges_result is not None:
             names.append("result=...")
-        unless = [cls.__name__ for cls in self._unless_classes] + [_name(each) for each in self._unless_predicates]
+        unless = [cls.__name__ for cls in self._unless_classes] + [
+            _name(each) for each in self._unless_predicates
+        ]
         return f"When({', '.join(names)}{', unless ' + ', '.join(unless) if unless else ''})"
 
     @classmethod
     def of(cls, value: Any, /, *, policy: str, field: str) -> When:
-        """What a user may write for a set of failures: a `When`, a class, a predicate, or a tuple of these."""
+        """What a user may write for a set of failures: a `When`, a class, a predicate, or a tuple of
+        these."""
         if isinstance(value, When):
             return value
         try:
@@ -80,14 +85,17 @@ def _sorted(errors: Any) -> tuple[tuple[type[Exception], ...], tuple[Predicate, 
         if isinstance(each, type):
             if not issubclass(each, Exception):
                 raise PolicyError(
-                    f"When: {each.__name__} is not a subclass of Exception; cancellation, KeyboardInterrupt and "
+                    f"When: {each.__name__} is not a subclass of Exception; cancellation, KeyboardInterrupt "
+                    "and "
                     "SystemExit are never classified; write Exception or a subclass of it"
                 )
             classes.append(each)
         elif callable(each):
             predicates.append(each)
         else:
-            raise PolicyError(f"When: {each!r} is neither an exception class nor a predicate; write one of these")
+            raise PolicyError(
+                f"When: {each!r} is neither an exception class nor a predicate; write one of these"
+            )
     return tuple(classes), tuple(predicates)
 
 
@@ -106,14 +114,22 @@ def _final(exc: Exception) -> bool:
     report = report_of(exc)
     if report is not None and report.transient is False:
         return True
-    return isinstance(exc, ResilientError) and not (isinstance(exc, TimedOut) and not isinstance(exc, DeadlineExceeded))
+    return isinstance(exc, ResilientError) and not (
+        isinstance(exc, TimedOut) and not isinstance(exc, DeadlineExceeded)
+    )
 
 
 TRANSIENT = When(
-    ConnectionError, TimeoutError, socket.gaierror, socket.herror, reported_transient, unless=[Rejected, _final]
+    ConnectionError,
+    TimeoutError,
+    socket.gaierror,
+    socket.herror,
+    reported_transient,
+    unless=[Rejected, _final],
 )
-"""Failures that another attempt may not meet: connection and name-resolution errors, time-outs, and whatever a client
-binding has classified so. Never ``TypeError``, ``ValueError``, ``LookupError`` and the like: those are bugs or answers."""
+"""Failures that another attempt may not meet: connection and name-resolution errors, time-outs, and whatever
+a client binding has classified so. Never ``TypeError``, ``ValueError``, ``LookupError`` and the like: those
+are bugs or answers."""
 
 ANY_ERROR = When(Exception)
 """Every `Exception`."""

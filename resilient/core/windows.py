@@ -1,8 +1,8 @@
 """Windows over the outcomes of calls: the last seconds, or the last N calls. No clock, no lock of their own.
 
-`TimeWindow` is made for a reader that is rare (a failure) and a writer that is not (a success): successes of the current
-slot are counted by one atomic step of the interpreter and looked at only when somebody asks for totals.
-"""
+`TimeWindow` is made for a reader that is rare (a failure) and a writer that is not (a success): successes of
+the current slot are counted by one atomic step of the interpreter and looked at only when somebody asks for
+totals."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ class Totals(NamedTuple):
 class TimeWindow:
     """Outcomes of the last ``width * 10`` seconds in ten slots.
 
-    A success may be counted by `count`, without the owner's lock, while ``now < quick_until``; everything else needs the lock.
+    A success may be counted by `count`, without the owner's lock, while ``now < quick_until``; everything
+    else needs the lock.
 
     Attributes:
-        quick_until: end of the current slot; in the past while the last outcome was a failure, as a success then ends a
-            streak.
+        quick_until: end of the current slot; in the past while the last outcome was a failure, as a success
+            then ends a streak.
         streak: failures in a row.
     """
 
@@ -77,7 +78,6 @@ class TimeWindow:
         failures = sum(self._failures)
         return Totals(sum(self._successes) + failures, failures, sum(self._slow))
 
-
     def _look(self) -> None:
         # Reading the counter advances it by one; _taken leaves that one out the next time.
         new = self.count() - self._taken
@@ -98,7 +98,8 @@ class TimeWindow:
 
 
 class CountWindow:
-    """The last ``size`` outcomes. Every method needs the owner's lock: ``quick_until`` is never in the future."""
+    """The last ``size`` outcomes. Every method needs the owner's lock: ``quick_until`` is never in the
+    future."""
 
     __slots__ = ("_failures", "_outcomes", "_slow", "quick_until", "streak")
 

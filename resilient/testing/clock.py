@@ -285,7 +285,9 @@ class ManualClock:
 
     # -- for loops and origins of this package
 
-    def _move(self, *, to: float | None = None, by: float = 0.0) -> None:
+    def _move(
+        self, *, to: float | None = None, by: float = 0.0, mover: Callable[[], None] | None = None
+    ) -> None:
         target: float | None = to
         while True:
             with self._changed:
@@ -297,11 +299,11 @@ class ManualClock:
             if due is None:
                 break
             due.callback()
-        self._wake_loops()
+        self._wake_loops(mover)
 
-    def _wake_loops(self) -> None:
+    def _wake_loops(self, mover: Callable[[], None] | None = None) -> None:
         with self._changed:
-            wakers = list(self._wakers)
+            wakers = [wake for wake in self._wakers if wake != mover]
         for wake in wakers:
             wake()
 

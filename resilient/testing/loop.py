@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import selectors
 import socket
 import sys
@@ -123,10 +122,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             if clock._holds:
                 return poll(None)  # `hold` wakes us when it ends
             alarm = clock._next_alarm()
-            if self._jobs and (alarm is None or listened):
-                if alarm is None:
-                    return poll(None)
-            elif self._jobs or (not listened and self._may_hear(outsiders)):
+            if self._jobs and alarm is None:
+                return poll(None)
+            if not listened and (self._jobs or self._may_hear(outsiders)):
                 listened = True
                 if events := poll(clock.io_grace):
                     return events
@@ -142,7 +140,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def _jump(self, when: float) -> None:
         # asyncio runs a timer whose time is less than `time()` plus this; with a large clock, 1e-9 adds nothing.
         self._clock_resolution = max(1e-9, 2 * math.ulp(when))
-        self._manual._move(to=when)
+        self._manual._move(to=when, mover=self._wake)
 
     def _may_hear(self, outsiders: list[Any]) -> bool:
         """Whether it waits for a socket other than those to origins, which told us that they are idle."""
@@ -187,10 +185,15 @@ class _Selector(selectors.DefaultSelector):
 
 def _peer_of(fd: int) -> tuple[str, int] | None:
     try:
-        with socket.socket(fileno=os.dup(fd)) as copy:
-            name = copy.getpeername()
+        borrowed = socket.socket(fileno=fd)
     except OSError:
-        return None  # not a socket, or not connected
+        return None  # not a socket
+    try:
+        name = borrowed.getpeername()
+    except OSError:
+        return None  # not connected
+    finally:
+        borrowed.detach()
     return (name[0], name[1]) if isinstance(name, tuple) else None
 
 

@@ -15,13 +15,25 @@ class CircuitBreakerOptions(Options):
 
     policy: ClassVar[str] = "CircuitBreaker"
     failure_ratio: float = number(0.5, above=0, high=1, unit="share of calls", hint="failure_ratio=0.5")
-    minimum_calls: int = number(20, low=1, high=1_000_000, integer=True, unit="calls", hint="minimum_calls=20")
-    window: float = number(10.0, above=0, high=86_400, unit="seconds", hint="window=10.0")
-    count: int | None = number(None, low=1, high=100_000, integer=True, optional=True, unit="calls", hint="count=100")
-    consecutive: int | None = number(
-        10, low=1, high=1_000_000, integer=True, optional=True, unit="failures in a row", hint="consecutive=10"
+    minimum_calls: int = number(
+        20, low=1, high=1_000_000, integer=True, unit="calls", hint="minimum_calls=20"
     )
-    slow_after: float | None = number(None, above=0, high=86_400, optional=True, unit="seconds", hint="slow_after=1.0")
+    window: float = number(10.0, above=0, high=86_400, unit="seconds", hint="window=10.0")
+    count: int | None = number(
+        None, low=1, high=100_000, integer=True, optional=True, unit="calls", hint="count=100"
+    )
+    consecutive: int | None = number(
+        10,
+        low=1,
+        high=1_000_000,
+        integer=True,
+        optional=True,
+        unit="failures in a row",
+        hint="consecutive=10",
+    )
+    slow_after: float | None = number(
+        None, above=0, high=86_400, optional=True, unit="seconds", hint="slow_after=1.0"
+    )
     slow_ratio: float = number(0.5, above=0, high=1, unit="share of calls", hint="slow_ratio=0.5")
     open_for: float = number(5.0, above=0, high=86_400, unit="seconds", hint="open_for=5.0")
     max_open: float = number(60.0, above=0, high=86_400, unit="seconds", hint="max_open=60.0")
@@ -35,7 +47,9 @@ class CircuitBreakerOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.max_open < self.open_for:
-            self.refuse("max_open", f"must be at least open_for, {self.open_for:g} s", f"max_open={self.open_for:g}")
+            self.refuse(
+                "max_open", f"must be at least open_for, {self.open_for:g} s", f"max_open={self.open_for:g}"
+            )
         if self.count is not None and self.minimum_calls > self.count:
             self.refuse(
                 "minimum_calls",

@@ -26,10 +26,11 @@ R = TypeVar("R")
 class CircuitBreaker(Gate[Permit]):
     """Leaves a callee alone that fails or is slow, and tries it again with a few probes.
 
-    Opens when, in the window, at least ``minimum_calls`` ended and ``failure_ratio`` of them failed (or ``slow_ratio`` of them
-    took ``slow_after`` or longer), or after ``consecutive`` failures in a row. Open, it rejects with `CircuitOpen` for
-    ``open_for``, twice as long after each failed trial, up to ``max_open``, each shortened by up to a fifth at random. Then
-    it lets probes through, one at a time; ``probes`` successes close it, one failure opens it again.
+    Opens when, in the window, at least ``minimum_calls`` ended and ``failure_ratio`` of them failed (or
+    ``slow_ratio`` of them took ``slow_after`` or longer), or after ``consecutive`` failures in a row. Open,
+    it rejects with `CircuitOpen` for ``open_for``, twice as long after each failed trial, up to ``max_open``,
+    each shortened by up to a fifth at random. Then it lets probes through, one at a time; ``probes``
+    successes close it, one failure opens it again.
 
     Args:
         failure_ratio: share of failed calls that opens it, more than 0, at most 1.
@@ -44,21 +45,24 @@ class CircuitBreaker(Gate[Permit]):
         probes: successful trial calls that close it.
         probe_lease: seconds after which a probe that never reported is given up.
         ignore: failures that are no fault of the callee: exception classes, predicates, or a `When`.
-        listeners: ``pybreaker.CircuitBreakerListener`` objects. Their per-call hooks receive the call's arguments.
-        storage: a ``pybreaker.CircuitBreakerStorage`` that is to show our state; written at transitions, outside the lock,
-            in the thread of the call that causes them.
+        listeners: ``pybreaker.CircuitBreakerListener`` objects. Their per-call hooks receive the call's
+        arguments.
+        storage: a ``pybreaker.CircuitBreakerStorage`` that is to show our state; written at transitions,
+            outside the lock, in the thread of the call that causes them.
         name: shown in rejections and events.
 
     Raises:
         PolicyError: an option outside its range.
 
-    A verdict counts for the period in which the call began: late results of an older one are dropped. Cancelled calls, our
-    own rejections and what ``ignore`` names count neither way, and give a probe's place back.
+    A verdict counts for the period in which the call began: late results of an older one are dropped.
+    Cancelled calls, our own rejections and what ``ignore`` names count neither way, and give a probe's place
+    back.
 
-    Thread-safe; one object serves sync and async functions. The success path of a closed breaker takes no lock.
+    Thread-safe; one object serves sync and async functions. The success path of a closed breaker takes no
+    lock.
 
-    Sources: Nygard, *Release It!*; resilience4j (verdicts, half-open), Polly (ratio with throughput), linkerd (unified
-    triggers).
+    Sources: Nygard, *Release It!*; resilience4j (verdicts, half-open), Polly (ratio with throughput), linkerd
+    (unified triggers).
 
     Example:
         >>> from resilient import CircuitBreaker, CircuitOpen
@@ -127,7 +131,7 @@ class CircuitBreaker(Gate[Permit]):
     def after_fork(self) -> None:
         self._state.after_fork()
 
-    # ---------------------------------------------------------------------------------------------------------------- gate
+    # --------------------------------------------------------------------------------------------------- gate
     def admit(self, now: float, /) -> Permit:
         return self._state.admit(now)
 
@@ -168,11 +172,11 @@ class CircuitBreaker(Gate[Permit]):
 
         return call
 
-    # ------------------------------------------------------------------------------------------------------------- by hand
+    # ------------------------------------------------------------------------------------------------ by hand
     @property
     def state(self) -> str:
-        """``closed``, ``open``, ``half_open``, ``forced_open`` or ``disabled``. An open breaker whose time is over says
-        ``open`` until the next call comes."""
+        """``closed``, ``open``, ``half_open``, ``forced_open`` or ``disabled``. An open breaker whose time is
+        over says ``open`` until the next call comes."""
         return self._state.state()
 
     @property
@@ -217,7 +221,7 @@ class CircuitBreaker(Gate[Permit]):
                 real.open()
         return self._face.real
 
-    # ------------------------------------------------------------------------------------------------------------- telling
+    # ------------------------------------------------------------------------------------------------ telling
     def _changed(self, change: Change) -> None:
         dependency, operation = self.name or "?", self.operation
         if RUNTIME.listeners:

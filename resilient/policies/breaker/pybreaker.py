@@ -1,8 +1,8 @@
-"""The face that pybreaker's users know: their listeners and storages, and a real ``pybreaker.CircuitBreaker``.
+"""The face that pybreaker's users know: their listeners and storages, and a real
+``pybreaker.CircuitBreaker``.
 
-Ours is the state machine; pybreaker's object follows our transitions through its public API, outside our lock. Nothing here
-imports pybreaker before somebody asks for its object or hands in something of its own.
-"""
+Ours is the state machine; pybreaker's object follows our transitions through its public API, outside our
+lock. Nothing here imports pybreaker before somebody asks for its object or hands in something of its own."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class Face:
             for listener in self._listeners:
                 if not isinstance(listener, pybreaker.CircuitBreakerListener):
                     raise PolicyError(
-                        f"CircuitBreaker: listeners={listener!r} is no pybreaker.CircuitBreakerListener; subclass that, or "
+                        f"CircuitBreaker: listeners={listener!r} is no pybreaker.CircuitBreakerListener; "
+                        "subclass that, or "
                         "listen to events with resilient.subscribe(...)"
                     )
             self._real = pybreaker.CircuitBreaker(
@@ -73,8 +74,8 @@ class Face:
         elif change.new in (CLOSED, DISABLED):
             real.close()
 
-    # Per-call hooks run in the order in which pybreaker runs them: before_call once admitted; failure before the
-    # transition that it causes, success after it.
+    # Per-call hooks run in the order in which pybreaker runs them: before_call once admitted; failure before
+    # the transition that it causes, success after it.
     def before(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for listener in self.per_call:
             listener.before_call(self.real, fn, *args, **kwargs)
@@ -116,7 +117,8 @@ class Face:
 
 
 def _hears_calls(listener: Any) -> bool:
-    """Whether a listener defines a per-call hook itself; the empty ones of pybreaker's base class do not count."""
+    """Whether a listener defines a per-call hook itself; the empty ones of pybreaker's base class do not
+    count."""
     for hook in _PER_CALL:
         for cls in type(listener).__mro__:
             if hook in cls.__dict__:
@@ -124,5 +126,3 @@ def _hears_calls(listener: Any) -> bool:
                     return True
                 break
     return False
-
-

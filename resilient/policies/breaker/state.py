@@ -1,7 +1,8 @@
-"""The breaker's state machine. No I/O; the time is passed in; one lock, for failures, edges and half-open only.
+"""The breaker's state machine. No I/O; the time is passed in; one lock, for failures, edges and half-open
+only.
 
-A permit is what it was given for: the window of a closed period, a probe, or nothing. So a result that comes late is known
-by identity, and cannot count for a period that it does not belong to.
+A permit is what it was given for: the window of a closed period, a probe, or nothing. So a result that comes
+late is known by identity, and cannot count for a period that it does not belong to.
 
 ::
 
@@ -17,7 +18,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...core.errors import CircuitOpen
 from ...core.outcome import FAILURE, IGNORED, SUCCESS, Verdict
@@ -34,20 +35,28 @@ Window = TimeWindow | CountWindow
 
 
 class Probe:
-    """One trial call while half-open. After ``lease`` another may take its place: a lost probe wedges nothing."""
+    """One trial call while half-open. After ``lease`` another may take its place: a lost probe wedges
+    nothing."""
 
     __slots__ = ("lease",)
     quick_until = float("-inf")
+
+    def count(self) -> int:
+        raise AssertionError("a probe has no path without the lock")
 
     def __init__(self, lease: float) -> None:
         self.lease = lease
 
 
 class Passed:
-    """The permit of a call that no state of the breaker is interested in: disabled, or observed while open."""
+    """The permit of a call that no state of the breaker is interested in: disabled, or observed while
+    open."""
 
     __slots__ = ()
     quick_until = float("-inf")
+
+    def count(self) -> int:
+        raise AssertionError("nothing is counted")
 
 
 PASSED = Passed()
@@ -105,7 +114,9 @@ class BreakerState:
         self._rand = rand
         self._slow_after = float("inf") if options.slow_after is None else options.slow_after
         self._lock = threading.Lock()
-        self.closed: Window | None = None  # the window of the closed period; None otherwise. Written under _lock
+        self.closed: Window | None = (
+            None  # the window of the closed period; None otherwise. Written under _lock
+        )
         self._until = float("-inf")  # open until then; guarded by _lock, read without it to reject fast
         self._probe: Probe | None = None  # guarded by _lock
         self._half_open = False  # open, and its time is over; guarded by _lock
@@ -123,7 +134,7 @@ class BreakerState:
         options = self.options
         return TimeWindow(options.window) if options.count is None else CountWindow(options.count)
 
-    # ------------------------------------------------------------------------------------------------------------ admission
+    # ---------------------------------------------------------------------------------------------- admission
     def admit(self, now: float, /) -> Permit:
         return self.closed or self._admit_slow(now)  # windows are true
 
@@ -179,7 +190,7 @@ class BreakerState:
             last_failure_age=age,
         )
 
-    # ----------------------------------------------------------------------------------------------------------- recording
+    # ---------------------------------------------------------------------------------------------- recording
     def record(self, permit: Permit, verdict: Verdict, latency: float, now: float, /) -> None:
         if verdict is SUCCESS and now < permit.quick_until and latency < self._slow_after:
             permit.count()
@@ -209,7 +220,12 @@ class BreakerState:
             return  # its lease ended, or the state was changed by hand
         self._probe = None
         if verdict is FAILURE or (slow and verdict is SUCCESS):
-            self._open(HALF_OPEN, "a probe failed" if verdict is FAILURE else "a probe was slow", Totals(1, 1, 0), now)
+            self._open(
+                HALF_OPEN,
+                "a probe failed" if verdict is FAILURE else "a probe was slow",
+                Totals(1, 1, 0),
+                now,
+            )
         elif verdict is SUCCESS:
             self._good += 1
             if self._good >= self.options.probes:
@@ -250,7 +266,7 @@ class BreakerState:
         self._until = float("-inf")
         self.closed = self._new_window()
 
-    # ------------------------------------------------------------------------------------------------------------ by hand
+    # ------------------------------------------------------------------------------------------------ by hand
     def state(self) -> str:
         with self._lock:
             return self._state()
@@ -302,7 +318,7 @@ class BreakerState:
         self._probe = None  # whoever held it is in the parent
         self._telling = False
 
-    # ---------------------------------------------------------------------------------------------------------- telling
+    # ------------------------------------------------------------------------------------------------ telling
     def _queue(self, old: str, new: str, reason: str, totals: Totals, open_for: float | None) -> None:
         self._changes.append(Change(old, new, reason, totals, open_for, self._observe))
 
@@ -319,5 +335,3 @@ class BreakerState:
             finally:
                 with self._lock:
                     self._telling = False
-
-

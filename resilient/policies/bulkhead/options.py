@@ -13,7 +13,9 @@ class BulkheadOptions(Options):
     """Every parameter of `Bulkhead`; see there."""
 
     policy: ClassVar[str] = "Bulkhead"
-    limit: int = number(100, low=1, high=1_000_000, integer=True, unit="calls in flight", hint="Bulkhead(100)")
+    limit: int = number(
+        100, low=1, high=1_000_000, integer=True, unit="calls in flight", hint="Bulkhead(100)"
+    )
     queue: int = number(0, low=0, high=1_000_000, integer=True, unit="waiting calls", hint="queue=50")
     max_wait: float = number(0.0, low=0, high=86_400, unit="seconds", hint="max_wait=0.5")
     name: str | None = None

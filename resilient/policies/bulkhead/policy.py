@@ -22,10 +22,11 @@ class Bulkhead(Gate[bool]):
     Raises:
         PolicyError: an option outside its range, or a queue without a wait.
 
-    Who waits is served in the order of arrival. Places are given back however the call ends; of a streamed HTTP response,
-    when the stream ends.
+    Who waits is served in the order of arrival. Places are given back however the call ends; of a streamed
+    HTTP response, when the stream ends.
 
-    Thread-safe; one object serves sync and async functions, several event loops at once. Taking a free place needs no lock.
+    Thread-safe; one object serves sync and async functions, several event loops at once. Taking a free place
+    needs no lock.
 
     Source: Nygard, *Release It!*; resilience4j.
 
@@ -40,7 +41,9 @@ class Bulkhead(Gate[bool]):
 
     kind = "bulkhead"
 
-    def __init__(self, limit: int = 100, *, queue: int = 0, max_wait: float = 0.0, name: str | None = None) -> None:
+    def __init__(
+        self, limit: int = 100, *, queue: int = 0, max_wait: float = 0.0, name: str | None = None
+    ) -> None:
         self.options = BulkheadOptions(limit, queue, max_wait, name)
         self.name = name
         self._seats = seats = Seats(self.options)

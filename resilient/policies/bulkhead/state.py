@@ -1,8 +1,8 @@
 """Permits and a bounded queue. No I/O; the time is passed in.
 
-Free permits are the items of a list: taking and giving back are one atomic step each, with and without the interpreter's
-lock, so only waiting takes ours. Who waits is served in the order of arrival; a newcomer does not overtake.
-"""
+Free permits are the items of a list: taking and giving back are one atomic step each, with and without the
+interpreter's lock, so only waiting takes ours. Who waits is served in the order of arrival; a newcomer does
+not overtake."""
 
 from __future__ import annotations
 

@@ -25,15 +25,16 @@ class Fallback(Policy, Generic[S]):
     """A stand-in for the result where the call fails or is rejected.
 
     Args:
-        fallback: a value, or a function: it is called with the arguments of the call, and with the exception if it has a
-            keyword-only parameter ``error``. For async calls it may be async.
-        on: which failures: exception classes, predicates, or a `When`. Local rejections (`Rejected`) are exceptions too:
-            ``on=Rejected`` stands in for these alone.
+        fallback: a value, or a function: it is called with the arguments of the call, and with the exception
+            if it has a keyword-only parameter ``error``. For async calls it may be async.
+        on: which failures: exception classes, predicates, or a `When`. Local rejections (`Rejected`) are
+            exceptions too: ``on=Rejected`` stands in for these alone.
 
     Raises:
         PolicyError: an option of the wrong kind; an async fallback on a sync function.
 
-    Cancellation is never caught. If the fallback function fails, its exception is raised, from the first one. Thread-safe.
+    Cancellation is never caught. If the fallback function fails, its exception is raised, from the first one.
+    Thread-safe.
 
     Source: Hystrix; resilience4j.
 
@@ -58,7 +59,9 @@ class Fallback(Policy, Generic[S]):
         return self.options.on  # type: ignore[no-any-return]
 
     @overload  # type: ignore[override]
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, R | S]]: ...
+    def __call__(
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> Callable[P, Coroutine[Any, Any, R | S]]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R | S]: ...
     def __call__(self, fn: Callable[P, Any], /) -> Callable[P, Any]:
@@ -66,7 +69,11 @@ class Fallback(Policy, Generic[S]):
 
     def describe(self, outer: tuple[Policy, ...] = (), inner: tuple[Policy, ...] = (), /) -> str:
         fallback = self.options.fallback
-        shown = getattr(fallback, "__qualname__", type(fallback).__qualname__) if callable(fallback) else "a value"
+        shown = (
+            getattr(fallback, "__qualname__", type(fallback).__qualname__)
+            if callable(fallback)
+            else "a value"
+        )
         on = "" if self.options.on is ANY_ERROR else f" on {self.options.on}"
         return f"Fallback({shown}{on})"
 

@@ -8,7 +8,8 @@ from typing import Any
 
 
 def maker(fallback: Any, /) -> Callable[[tuple[Any, ...], dict[str, Any], Exception], Any]:
-    """A function of (args, kwargs, error) that gives the stand-in: the value itself, or what the function returns."""
+    """A function of (args, kwargs, error) that gives the stand-in: the value itself, or what the function
+    returns."""
     if not callable(fallback):
         return lambda args, kwargs, error: fallback
     if _takes_error(fallback):

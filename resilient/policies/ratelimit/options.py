@@ -20,7 +20,8 @@ _UNITS = {
     "year": 31_104_000,
 }  # as `limits` counts them
 _NOTATION = re.compile(
-    r"\s*(?P<amount>\d+)\s*(?:/|\bper\b)\s*(?P<times>\d+)?\s*(?P<unit>second|minute|hour|day|month|year)s?\s*", re.I
+    r"\s*(?P<amount>\d+)\s*(?:/|\bper\b)\s*(?P<times>\d+)?\s*(?P<unit>second|minute|hour|day|month|year)s?\s*",
+    re.IGNORECASE,
 )
 
 
@@ -38,7 +39,8 @@ class Rate(NamedTuple):
 
 
 def parse_rate(value: Any, /) -> Rate:
-    """A rate from a `limits` string or item: ``"200/second"``, ``"10 per 2 minutes"``, ``limits.RateLimitItemPerSecond(5)``.
+    """A rate from a `limits` string or item: ``"200/second"``, ``"10 per 2 minutes"``,
+    ``limits.RateLimitItemPerSecond(5)``.
 
     Raises:
         PolicyError: it is neither, or stands for nothing.
@@ -48,20 +50,28 @@ def parse_rate(value: Any, /) -> Rate:
     if isinstance(value, str):
         match = _NOTATION.fullmatch(value)
         if match is None:
-            several = " Several limits: put one RateLimit behind the other." if re.search(r"[;,|]", value) else ""
+            several = (
+                " Several limits: put one RateLimit behind the other." if re.search(r"[;,|]", value) else ""
+            )
             raise PolicyError(
                 f"RateLimit: rate={value!r} is not a rate; write '200/second' or '10 per 2 minutes' "
                 f"(units: {', '.join(_UNITS)}).{several}"
             )
         amount, seconds = int(match["amount"]), int(match["times"] or 1) * _UNITS[match["unit"].lower()]
     else:
-        amount, expiry = getattr(value, "amount", None), getattr(value, "get_expiry", None)
-        if not isinstance(amount, int) or not callable(expiry):
-            raise PolicyError(f"RateLimit: rate={value!r} is not a rate; write '200/second', or give an item of `limits`")
-        seconds = int(expiry())
+        given, expiry = getattr(value, "amount", None), getattr(value, "get_expiry", None)
+        if not isinstance(given, int) or not callable(expiry):
+            raise PolicyError(
+                f"RateLimit: rate={value!r} is not a rate; write '200/second', or give an item of `limits`"
+            )
+        amount, seconds = given, int(expiry())
     if amount < 1 or seconds < 1 or amount > seconds * NANOSECONDS:
-        raise PolicyError(f"RateLimit: rate={value!r} must allow 1 to 1000000000 calls per second; write '200/second'")
-    return Rate(amount, seconds * NANOSECONDS, value if isinstance(value, str) else f"{amount} per {seconds} seconds")
+        raise PolicyError(
+            f"RateLimit: rate={value!r} must allow 1 to 1000000000 calls per second; write '200/second'"
+        )
+    return Rate(
+        amount, seconds * NANOSECONDS, value if isinstance(value, str) else f"{amount} per {seconds} seconds"
+    )
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,9 @@ class RateLimitOptions(Options):
 
     policy: ClassVar[str] = "RateLimit"
     rate: Any
-    burst: int | None = number(None, low=1, high=10**9, integer=True, optional=True, unit="calls", hint="burst=50")
+    burst: int | None = number(
+        None, low=1, high=10**9, integer=True, optional=True, unit="calls", hint="burst=50"
+    )
     cost: int | Callable[..., int] = 1
     max_wait: float = number(0.0, low=0, high=86_400, unit="seconds", hint="max_wait=0.5")
     key: Callable[..., Any] | None = None
@@ -85,11 +97,19 @@ class RateLimitOptions(Options):
             object.__setattr__(self, "burst", self.rate.amount)
         if not callable(self.cost):
             if isinstance(self.cost, bool) or not isinstance(self.cost, int) or self.cost < 1:
-                self.refuse("cost", "must be a whole number of at least 1, or a function of the arguments", "cost=1")
+                self.refuse(
+                    "cost", "must be a whole number of at least 1, or a function of the arguments", "cost=1"
+                )
             if self.cost > self.capacity:
-                self.refuse("cost", f"is more than the burst of {self.burst}: no call could ever pass", f"burst={self.cost}")
+                self.refuse(
+                    "cost",
+                    f"is more than the burst of {self.burst}: no call could ever pass",
+                    f"burst={self.cost}",
+                )
         if self.key is not None and not callable(self.key):
-            self.refuse("key", "must be a function of the call's arguments", "key=lambda request: request.tenant")
+            self.refuse(
+                "key", "must be a function of the call's arguments", "key=lambda request: request.tenant"
+            )
         if self.overflow not in ("refuse", "share"):
             self.refuse("overflow", "must be 'refuse' or 'share'", "overflow='refuse'")
 

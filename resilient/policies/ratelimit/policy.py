@@ -20,18 +20,19 @@ class RateLimit(Gate[int]):
         rate: a `limits` string such as ``"200/second"`` or ``"10 per 2 minutes"``, or an item of `limits`.
         burst: calls that a full bucket lets pass at once; 1 or more. None: the amount of the rate.
         cost: tokens that a call takes: a number, or a function of the call's arguments.
-        max_wait: seconds that a call may wait for its token; 0: reject at once. The token is reserved for it, in the order of
-            arrival. A wait that the call's deadline cannot pay is refused at once.
+        max_wait: seconds that a call may wait for its token; 0: reject at once. The token is reserved for it,
+            in the order of arrival. A wait that the call's deadline cannot pay is refused at once.
         key: gives, from the call's arguments, whose bucket is meant; any hashable. None: one bucket for all.
         max_keys: keys in use at once.
-        overflow: what a new key meets past ``max_keys``: ``"refuse"``, or ``"share"`` one bucket with the others.
+        overflow: what a new key meets past ``max_keys``: ``"refuse"``, or ``"share"`` one bucket with the
+        others.
         name: shown in rejections and events.
 
     Raises:
         PolicyError: an option outside its range.
 
-    A token is taken per attempt, and given back when the call never ran (a policy further in said no, or the waiter was
-    cancelled); not when it ran and was cancelled. A key that is in use is never evicted.
+    A token is taken per attempt, and given back when the call never ran (a policy further in said no, or the
+    waiter was cancelled); not when it ran and was cancelled. A key that is in use is never evicted.
 
     Thread-safe; one object serves sync and async functions. No thread, no timer; an idle key costs nothing.
 
@@ -81,7 +82,8 @@ class RateLimit(Gate[int]):
     def admit(self, now: float, /) -> int | Wait[int]:
         if self._buckets is not None or callable(self.options.cost):
             raise PolicyError(
-                "RateLimit.guard(): key= and cost= need the call's arguments; decorate the function, or name them: "
+                "RateLimit.guard(): key= and cost= need the call's arguments; decorate the function, or "
+                "name them: "
                 "limit.select(args, kwargs).guard()"
             )
         return self._bucket.admit_cost(now, self.options.cost)
@@ -128,7 +130,9 @@ class _Selected(Gate[int]):
     kind = "ratelimit"
     __slots__ = ("_bucket", "_buckets", "_cost", "_key")
 
-    def __init__(self, limit: RateLimit, bucket: Bucket, buckets: KeyedBuckets | None, key: Any, cost: int) -> None:
+    def __init__(
+        self, limit: RateLimit, bucket: Bucket, buckets: KeyedBuckets | None, key: Any, cost: int
+    ) -> None:
         self.name, self.operation, self.clock = limit.name, limit.operation, limit.clock
         self._bucket = bucket
         self._buckets = buckets

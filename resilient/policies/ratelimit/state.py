@@ -1,10 +1,10 @@
 """The bucket: GCRA, in whole nanoseconds. No I/O; the time is passed in; one lock.
 
-The generic cell rate algorithm keeps one number, the theoretical arrival time of the next call if all calls so far were
-evenly spaced. A call of cost ``n`` at ``t`` moves it from ``max(tat, t)`` to that plus ``n`` intervals, and may go when the result
-is at most ``burst`` intervals ahead of ``t``. Equal to a token bucket that starts full (ITU-T I.371). Whole numbers, because
-with floats a full bucket admits one call less than ``burst`` in half of all settings.
-"""
+The generic cell rate algorithm keeps one number, the theoretical arrival time of the next call if all calls
+so far were evenly spaced. A call of cost ``n`` at ``t`` moves it from ``max(tat, t)`` to that plus ``n``
+intervals, and may go when the result is at most ``burst`` intervals ahead of ``t``. Equal to a token bucket
+that starts full (ITU-T I.371). Whole numbers, because with floats a full bucket admits one call less than
+``burst`` in half of all settings."""
 
 from __future__ import annotations
 
@@ -23,11 +23,20 @@ _SWEEP = 64
 class Bucket:
     """One token bucket. A permit is the cost that was paid.
 
-    The arrival time is kept as a moment at which the bucket was full, plus the nanoseconds that were taken since: a call that
-    finds it full again, as most do, writes two numbers and calculates nothing.
-    """
+    The arrival time is kept as a moment at which the bucket was full, plus the nanoseconds that were taken
+    since: a call that finds it full again, as most do, writes two numbers and calculates nothing."""
 
-    __slots__ = ("_full_at", "_full_then", "_gap", "_interval", "_lock", "_max_wait", "_span", "_taken", "options")
+    __slots__ = (
+        "_full_at",
+        "_full_then",
+        "_gap",
+        "_interval",
+        "_lock",
+        "_max_wait",
+        "_span",
+        "_taken",
+        "options",
+    )
 
     def __init__(self, options: RateLimitOptions) -> None:
         self.options = options
@@ -82,14 +91,15 @@ class Bucket:
 
 
 def tokens(options: RateLimitOptions, tat: int, t: int) -> int:
-    interval = options.rate.interval
+    interval: int = options.rate.interval
     return max(0, min(options.capacity, (t + interval * options.capacity - max(tat, t)) // interval))
 
 
 def limited(options: RateLimitOptions, early: int, tat: int, t: int) -> RateLimited:
     retry_after = early / NANOSECONDS
     return RateLimited(
-        f"the rate limit of {options.rate.text} (burst {options.burst}) has no token; the next in {retry_after:.3f} s",
+        f"the rate limit of {options.rate.text} (burst {options.burst}) has no token; the next in "
+        f"{retry_after:.3f} s",
         reason="empty",
         limit=options.rate.text,
         retry_after=retry_after,
@@ -110,10 +120,9 @@ def too_late(options: RateLimitOptions, seconds: float) -> RateLimited:
 class KeyedBuckets:
     """One bucket per key, one number each. A live key is never evicted.
 
-    A key whose bucket is full again is the same as one that was never seen. Any key that was not used for the time in which
-    an empty bucket fills up is full; so keys live in two halves, the older one is let go after that time, and nothing has to
-    be looked for.
-    """
+    A key whose bucket is full again is the same as one that was never seen. Any key that was not used for the
+    time in which an empty bucket fills up is full; so keys live in two halves, the older one is let go after
+    that time, and nothing has to be looked for."""
 
     __slots__ = ("_dying", "_life", "_lock", "_new", "_old", "_overflow", "_turned", "options")
 
@@ -137,10 +146,15 @@ class KeyedBuckets:
             found = self._new.get(key)
             if found is None:
                 found = self._old.pop(key, None)
-            shared = found is None and len(self._new) + len(self._old) >= options.max_keys and not self._make_room(t)
+            shared = (
+                found is None
+                and len(self._new) + len(self._old) >= options.max_keys
+                and not self._make_room(t)
+            )
             if shared and options.overflow == "refuse":
                 raise RateLimited(
-                    f"the rate limit of {options.rate.text} holds {options.max_keys} keys in use, and this one is new",
+                    f"the rate limit of {options.rate.text} holds {options.max_keys} keys in use, and this "
+                    "one is new",
                     reason="too many keys",
                     limit=options.rate.text,
                 )
@@ -197,7 +211,8 @@ def check_cost(cost: Any, options: RateLimitOptions) -> int:
         raise PolicyError(f"RateLimit: cost gave {cost!r}; it must be a whole number of at least 1")
     if cost > options.capacity:
         raise RateLimited(
-            f"a call of cost {cost} can never pass a burst of {options.burst}; raise burst= or split the call",
+            f"a call of cost {cost} can never pass a burst of {options.burst}; raise burst= or split the "
+            "call",
             reason="cost above burst",
             limit=options.rate.text,
         )

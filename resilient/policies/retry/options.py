@@ -21,7 +21,9 @@ class RetryOptions(Options):
     """Every parameter of `Retry`; see there."""
 
     policy: ClassVar[str] = "Retry"
-    attempts: int = number(3, low=1, high=100, integer=True, unit="in all, the first included", hint="attempts=3")
+    attempts: int = number(
+        3, low=1, high=100, integer=True, unit="in all, the first included", hint="attempts=3"
+    )
     on: Any = TRANSIENT
     wait: Any = Backoff()
     stop: Any = None
@@ -36,11 +38,15 @@ class RetryOptions(Options):
         if isinstance(self.wait, (int, float)) and not isinstance(self.wait, bool):
             object.__setattr__(self, "wait", Backoff(self.wait, max(1.0, self.wait), 1.0, "none"))
         if not isinstance(self.wait, Backoff) and not callable(self.wait):
-            self.refuse("wait", "must be a backoff, seconds, or a tenacity wait", "wait=backoff(0.025, cap=1.0)")
+            self.refuse(
+                "wait", "must be a backoff, seconds, or a tenacity wait", "wait=backoff(0.025, cap=1.0)"
+            )
         if self.stop is not None and not callable(self.stop):
             self.refuse("stop", "must be a tenacity stop, or None", "stop=tenacity.stop_after_delay(5)")
         if self.budget is not None and not isinstance(self.budget, Budget):
-            self.refuse("budget", "must be a Budget, or None for the dependency's own", "budget=Budget(ratio=0.2)")
+            self.refuse(
+                "budget", "must be a Budget, or None for the dependency's own", "budget=Budget(ratio=0.2)"
+            )
         if self.idempotent not in (None, True, False):
             self.refuse("idempotent", "must be True, False or None", "idempotent=True")
         if self.idempotency_key is not None and not callable(self.idempotency_key):

@@ -31,7 +31,8 @@ DRAIN_SECONDS = 0.05
 
 
 class Retry(Policy):
-    """Another attempt after a failure that may pass, where repeating is safe, as long as budget and deadline allow.
+    """Another attempt after a failure that may pass, where repeating is safe, as long as budget and deadline
+    allow.
 
     Args:
         attempts: how many in all, the first included; 1..100.
@@ -39,18 +40,19 @@ class Retry(Policy):
         wait: how long between attempts: a `backoff`, seconds, or one of tenacity's ``wait_*``.
         stop: one of tenacity's ``stop_*``, on top of ``attempts``.
         budget: a `Budget`; None takes the one of the pipeline's name, or an own one where it has no name.
-        idempotent: whether the operation may be repeated after it may have happened. None: yes (you put a retry on it).
-            False: only what provably did not happen is repeated.
-        idempotency_key: gives, from the call's arguments, a text that names the intent. The key made from it is the
-            same on every attempt and in every process (`current_call().idempotency_key`); it makes repeating safe.
+        idempotent: whether the operation may be repeated after it may have happened. None: yes (you put a
+            retry on it). False: only what provably did not happen is repeated.
+        idempotency_key: gives, from the call's arguments, a text that names the intent. The key made from it
+            is the same on every attempt and in every process (`current_call().idempotency_key`); it makes
+            repeating safe.
 
     Raises:
         PolicyError: an option outside its range.
 
-    What the function raised last is raised itself, with a report (``exc.resilient``) and a note that tells the story.
-    Our own rejections and deadlines are raised at once. What a retry inside gave up on is not retried again outside.
-    ``Retry-After`` on the report is kept, with jitter on top; above 30 s the call is not retried. Every retry is logged at
-    WARNING to ``resilient``.
+    What the function raised last is raised itself, with a report (``exc.resilient``) and a note that tells
+    the story. Our own rejections and deadlines are raised at once. What a retry inside gave up on is not
+    retried again outside. ``Retry-After`` on the report is kept, with jitter on top; above 30 s the call is
+    not retried. Every retry is logged at WARNING to ``resilient``.
 
     Thread-safe; one object serves sync and async functions.
 
@@ -78,7 +80,7 @@ class Retry(Policy):
         attempts: int = 3,
         *,
         on: Any = TRANSIENT,
-        wait: Any = Backoff(),  # noqa: B008  (immutable)
+        wait: Any = Backoff(),
         stop: Any = None,
         budget: Budget | None = None,
         idempotent: bool | None = None,
@@ -100,19 +102,26 @@ class Retry(Policy):
     def check(self, outer: tuple[Policy, ...], inner: tuple[Policy, ...], /) -> None:
         if any(policy.repeats for policy in inner):
             raise PolicyError(
-                "Pipeline: two policies that repeat the call would multiply attempts (3 x 3 = 9); keep one Retry"
+                "Pipeline: two policies that repeat the call would multiply attempts (3 x 3 = 9); keep one "
+                "Retry"
             )
         for policy in inner:
             stands_in_for = getattr(policy, "stands_in_for", None)
-            if stands_in_for is not None and isinstance(self.options.on, When) and stands_in_for.overlaps(self.options.on):
+            if (
+                stands_in_for is not None
+                and isinstance(self.options.on, When)
+                and stands_in_for.overlaps(self.options.on)
+            ):
                 raise PolicyError(
-                    "Pipeline: a Fallback inside the Retry turns the failures that the Retry waits for into results, so it "
+                    "Pipeline: a Fallback inside the Retry turns the failures that the Retry waits for into "
+                    "results, so it "
                     "never retries; put it outside: Fallback(...), Retry(...)"
                 )
         for policy in outer:
             if policy.kind in ("breaker", "ratelimit"):
                 warn(
-                    f"{type(policy).__name__} stands outside the Retry, so it sees calls, not attempts: a retry storm "
+                    f"{type(policy).__name__} stands outside the Retry, so it sees calls, not attempts: a "
+                    "retry storm "
                     f"passes it; put it inside: Retry(...), {type(policy).__name__}(...)"
                 )
         self._check_time(outer, inner)
@@ -128,8 +137,10 @@ class Retry(Policy):
         if worst > total + 1e-9:
             fits = max(0.0, (total - wait.worst(attempts - 1)) / attempts)
             warn(
-                f"{attempts} attempts of {attempt:g} s and their backoff take up to {worst:g} s, more than the deadline "
-                f"of {total:g} s: the last ones are cut short; write Timeout({fits:.3g}) inside, or fewer attempts"
+                f"{attempts} attempts of {attempt:g} s and their backoff take up to {worst:g} s, more than "
+                "the deadline "
+                f"of {total:g} s: the last ones are cut short; write Timeout({fits:.3g}) inside, or fewer "
+                "attempts"
             )
 
     def describe(self, outer: tuple[Policy, ...] = (), inner: tuple[Policy, ...] = (), /) -> str:
@@ -149,7 +160,7 @@ class Retry(Policy):
         on = self.options.on
         return looks_at_results(on) if is_strategy(on) else on.judges_result is not None
 
-    # ------------------------------------------------------------------------------------------------------------- drivers
+    # ------------------------------------------------------------------------------------------------ drivers
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
         budget = self.budget_for(site.dependency if site.named else None)
         options, monotonic, looks = self.options, site.clock.monotonic, self._looks_at_results()
@@ -209,7 +220,9 @@ class Retry(Policy):
                     next_delay = story.failed(exc, monotonic(), _now(story.wants(exc), site))
                     if next_delay is None:
                         raise
-                    delay = _discard(exc, next_delay, site.clock) if isinstance(exc, Discarded) else next_delay
+                    delay = (
+                        _discard(exc, next_delay, site.clock) if isinstance(exc, Discarded) else next_delay
+                    )
                 else:
                     if runtime.listeners:
                         _tell(site, story.attempts, began, None)
@@ -299,7 +312,11 @@ class Retry(Policy):
                     next_delay = story.failed(exc, monotonic(), await _later(story.wants(exc)))
                     if next_delay is None:
                         raise
-                    delay = await _adiscard(exc, next_delay, site.clock) if isinstance(exc, Discarded) else next_delay
+                    delay = (
+                        await _adiscard(exc, next_delay, site.clock)
+                        if isinstance(exc, Discarded)
+                        else next_delay
+                    )
                 else:
                     if runtime.listeners:
                         _tell(site, story.attempts, began, None)
@@ -327,7 +344,7 @@ class Retry(Policy):
 
         return keyed
 
-    # ---------------------------------------------------------------------------------------------------------- block form
+    # --------------------------------------------------------------------------------------------- block form
     def attempts(self, *, name: str = "block", clock: Clock = SYSTEM_CLOCK) -> Attempts:
         """The attempts of a block of code, for code that is no function of its own.
 
@@ -348,7 +365,8 @@ class Retry(Policy):
 
 
 class Attempts:
-    """The attempts of one block: iterate with ``for`` or ``async for``. Made by `Retry.attempts`, for one use."""
+    """The attempts of one block: iterate with ``for`` or ``async for``. Made by `Retry.attempts`, for one
+    use."""
 
     def __init__(self, retry: Retry, site: Site, budget: Budget) -> None:
         self._retry = retry
@@ -421,7 +439,9 @@ class Attempt:
             self._token = CURRENT.set(CURRENT.get().with_attempt(self.number))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool:
         if self._token is not None:
             CURRENT.reset(self._token)
         swallowed = self._attempts.ended(self, self._started, exc)
@@ -429,12 +449,13 @@ class Attempt:
         return swallowed
 
 
-# ------------------------------------------------------------------------------------------------------------- slow parts
+# ------------------------------------------------------------------------------------------------- slow parts
 def _now(wanted: Any, site: Site) -> bool:
     if inspect.isawaitable(wanted):
         wanted.close()  # type: ignore[attr-defined]
         raise PolicyError(
-            f"Retry: {site.operation} is sync, but on= is an async strategy of tenacity.asyncio; write one of tenacity's"
+            f"Retry: {site.operation} is sync, but on= is an async strategy of tenacity.asyncio; write one "
+            "of tenacity's"
         )
     return bool(wanted)
 

@@ -11,7 +11,15 @@ from ...core.budget import Budget
 from ...core.call import CURRENT, Call
 from ...core.clock import Clock
 from ...core.errors import DeadlineExceeded, PolicyError, Rejected, ResilientError, TimedOut
-from ...core.events import RUNTIME, RetryExhausted, RetryFinished, RetryScheduled, RetrySuppressed, emit, logger
+from ...core.events import (
+    RUNTIME,
+    RetryExhausted,
+    RetryFinished,
+    RetryScheduled,
+    RetrySuppressed,
+    emit,
+    logger,
+)
 from ...core.options import seconds
 from ...core.outcome import Evidence, Report, Unfinished, attach, report_of
 from ...core.policy import Site
@@ -26,9 +34,8 @@ THROTTLED_BASE = 1.0
 class GaveUp:
     """The mark of a retry that has decided: another one outside must not start over.
 
-    It holds when it was made after the outer call began; so an exception object that is raised again by a later call (a
-    constant, a cached failure) is judged anew.
-    """
+    It holds when it was made after the outer call began; so an exception object that is raised again by a
+    later call (a constant, a cached failure) is judged anew."""
 
     __slots__ = ("at", "clock", "owner")
 
@@ -128,7 +135,7 @@ class Story:
                 site.clock.monotonic() - started,
             )
 
-    # ------------------------------------------------------------------------------------------------------ the decision
+    # ------------------------------------------------------------------------------------------- the decision
     def wants(self, exc: Exception, /) -> Any:
         """Whether ``on=`` names this failure; may be an awaitable with a strategy of ``tenacity.asyncio``."""
         strategies = self._strategies
@@ -194,6 +201,8 @@ class Story:
                 return "final"
         if gave_up_inside(exc, self.started, self.site.clock, self.owner):
             return "nested"
+        if report is not None and report.why_not_retried is not None and _MARK not in exc.__dict__:
+            return report.why_not_retried  # a client binding knows that it cannot be repeated, and why
         if not wanted:
             return "not_transient"
         return self._limits(report)
@@ -227,7 +236,8 @@ class Story:
         if retry_after is not None:
             if retry_after > RETRY_AFTER_CEILING:
                 return 0.0, "retry_after"
-            # On top of what was asked for, so that the callers whom one server turned away do not come back as one.
+            # On top of what was asked for, so that the callers whom one server turned away do not come back
+            # as one.
             delay = max(delay, retry_after + self.rand() * max(0.1 * retry_after, 0.05))
         deadline = self.call.deadline
         if deadline is not None and now + delay >= deadline:
@@ -243,7 +253,7 @@ class Story:
         base = THROTTLED_BASE if evidence is Evidence.DECLINED and wait.base else None
         return wait.delay(self.attempts, self.last_delay, base=base, rand=self.rand)
 
-    # --------------------------------------------------------------------------------------------------- what follows it
+    # ---------------------------------------------------------------------------------------- what follows it
     def _go_on(self, error: str, delay: float) -> None:
         self.last_delay = delay
         self.waited += delay
@@ -282,7 +292,8 @@ class Story:
         head = f"resilient: {self.site.dependency}: "
         times = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
         waited = f", {seconds(round(self.waited, 3))} of it waiting" if self.waited else ""
-        text = f"{head}{times} of {self.site.operation} in {now - self.started:.3f} s{waited}; {_WHY.get(why, why)}"
+        took = f"in {now - self.started:.3f} s{waited}"
+        text = f"{head}{times} of {self.site.operation} {took}; {_WHY.get(why, why)}"
         exc.__dict__["__notes__"] = [
             *(note for note in getattr(exc, "__notes__", ()) if not str(note).startswith(head)),
             text,
@@ -316,6 +327,7 @@ class Story:
 
 _WHY = {
     "attempts": "no attempts left",
+    "body": "not retried: the request body cannot be sent again (give bytes, a seekable file, or a function)",
     "budget": "not retried: the retry budget is spent",
     "deadline": "not retried: the deadline leaves no time for it",
     "not_idempotent": "not retried: it may have happened, and repeating it is not known to be safe",
@@ -334,7 +346,8 @@ def key_of(options: RetryOptions, site: Site, args: tuple[Any, ...], kwargs: dic
     value = make(*args, **kwargs)
     if not isinstance(value, str) or not value:
         raise PolicyError(
-            f"Retry: idempotency_key gave {value!r} for {site.operation}; it must give a text that names the intent and "
+            f"Retry: idempotency_key gave {value!r} for {site.operation}; it must give a text that names "
+            "the intent and "
             "is the same when the intent comes again; write idempotency_key=lambda order: order.id"
         )
     return business_key(site.dependency, site.operation, value)

@@ -1,8 +1,8 @@
 """tenacity's strategies in our loop, through its public API.
 
-From the first failure on: a call that succeeds at once touches nothing of tenacity, unless a strategy may look at
-results. The order of evaluation is tenacity's: ``retry``, ``wait``, ``stop``, with the state's fields set in between.
-"""
+From the first failure on: a call that succeeds at once touches nothing of tenacity, unless a strategy may
+look at results. The order of evaluation is tenacity's: ``retry``, ``wait``, ``stop``, with the state's fields
+set in between."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def is_strategy(value: Any, /) -> bool:
 
 
 def looks_at_results(strategy: Any, /) -> bool:
-    """Whether a ``retry_*`` may want a result retried. Only those known to look at exceptions alone are left out."""
+    """Whether a ``retry_*`` may want a result retried. Only those known to look at exceptions alone are left
+    out."""
     import tenacity
 
     if isinstance(strategy, (tenacity.retry_any, tenacity.retry_all)):

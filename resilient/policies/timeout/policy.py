@@ -1,4 +1,5 @@
-"""Timeout as a policy: the deadline goes down in the Call; async attempts are cancelled, sync ones are not."""
+"""Timeout as a policy: the deadline goes down in the Call; async attempts are cancelled, sync ones are
+not."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
 from ...core.call import CURRENT
-from ...core.errors import PolicyError
+from ...core.errors import DeadlineExceeded, PolicyError, TimedOut
 from ...core.events import RUNTIME, CallAbandoned, Rejection, TimeoutOverrun, emit
 from ...core.policy import Policy, Site
 from ...core.rows import refuse_coroutine
@@ -23,23 +24,26 @@ R = TypeVar("R")
 class Timeout(Policy):
     """How long the call inside may take.
 
-    Outside a Retry of its pipeline it is the *total*, for all attempts and waits, and raises `DeadlineExceeded`; elsewhere it
-    is for one attempt and raises `TimedOut`, which a Retry may retry. An earlier deadline of the caller wins, and raises
-    `DeadlineExceeded`.
+    Outside a Retry of its pipeline it is the *total*, for all attempts and waits, and raises
+    `DeadlineExceeded`; elsewhere it is for one attempt and raises `TimedOut`, which a Retry may retry. An
+    earlier deadline of the caller wins, and raises `DeadlineExceeded`.
 
-    Async: the attempt is cancelled; the caller's own cancellation is told apart. Sync: Python cannot stop a function, so
-    nothing is interrupted: every wait of ours inside is cut at the deadline (backoff, limiter, queue, the HTTP layer), a
-    function that ends late has its result returned, and the overrun is told to listeners.
+    Async: the attempt is cancelled; the caller's own cancellation is told apart. Sync: Python cannot stop a
+    function, so nothing is interrupted: every wait of ours inside is cut at the deadline (backoff, limiter,
+    queue, the HTTP layer), a function that ends late has its result returned, and the overrun is told to
+    listeners.
 
     Args:
         seconds: more than 0.
-        walk_away: sync only: run the function in a thread of its own, and leave it behind when its time is over. It goes on
-            running; `leaked` counts those that do. For code that can be stopped in no other way.
+        walk_away: sync only: run the function in a thread of its own, and leave it behind when its time is
+            over. It goes on running; `leaked` counts those that do. For code that can be stopped in no other
+            way.
 
     Raises:
         PolicyError: an option outside its range.
 
-    Thread-safe; one object serves sync and async functions. Under asyncio one timer per loop and duration serves all calls.
+    Thread-safe; one object serves sync and async functions. Under asyncio one timer per loop and duration
+    serves all calls.
 
     Source: gRPC deadlines; Google SRE book, chapter 22.
 
@@ -76,12 +80,14 @@ class Timeout(Policy):
                 continue
             if not any(policy.repeats for policy in inner[:i]):
                 raise PolicyError(
-                    f"Pipeline: Timeout({self.seconds:g}) and Timeout({other.seconds:g}) with no Retry between bound the same "
+                    f"Pipeline: Timeout({self.seconds:g}) and Timeout({other.seconds:g}) with no Retry "
+                    "between bound the same "
                     "thing; keep one, or put the Retry between them"
                 )
             if other.seconds >= self.seconds:
                 raise PolicyError(
-                    f"Pipeline: the inner Timeout of {other.seconds:g} s is not below the outer one of {self.seconds:g} s, so "
+                    f"Pipeline: the inner Timeout of {other.seconds:g} s is not below the outer one of "
+                    f"{self.seconds:g} s, so "
                     f"it never fires; write a smaller one, such as Timeout({self.seconds / 3:.3g})"
                 )
 
@@ -89,7 +95,7 @@ class Timeout(Policy):
         what = "total " if _is_total(inner) else "attempt " if any(p.repeats for p in outer) else ""
         return f"Timeout({what}{self.seconds:g} s{', walk away' if self.options.walk_away else ''})"
 
-    # ------------------------------------------------------------------------------------------------------------- drivers
+    # ------------------------------------------------------------------------------------------------ drivers
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
         limit, total, monotonic = self.seconds, _is_total(site.inner), site.clock.monotonic
         get, put, reset = CURRENT.get, CURRENT.set, CURRENT.reset
@@ -116,6 +122,11 @@ class Timeout(Policy):
                 if result.__class__ is CoroutineType:
                     raise refuse_coroutine(result, site)
                 return result
+            except TimedOut as exc:
+                # What ran out inside, cut at our deadline, was the time of the whole call.
+                if total and exc.__class__ is not DeadlineExceeded and monotonic() >= deadline:
+                    raise overdue(limit, total, False, site, exc) from exc
+                raise
             finally:
                 reset(token)
                 if runtime.listeners and monotonic() > deadline:
@@ -137,7 +148,8 @@ class Timeout(Policy):
         runtime, watched = RUNTIME, site.watched
         if self.options.walk_away:
             raise PolicyError(
-                f"Timeout: walk_away=True is for sync functions; {site.operation} is async and is cancelled instead; leave "
+                f"Timeout: walk_away=True is for sync functions; {site.operation} is async and is cancelled "
+                "instead; leave "
                 "it out"
             )
         limits: Limits | None = None
@@ -165,7 +177,7 @@ class Timeout(Policy):
                 return await inner(*args, **kwargs)
             except CancelledError as exc:
                 if running.is_own():
-                    raise overdue(limit, total, False, site) from exc
+                    raise overdue(limit, total, False, site, exc) from exc
                 raise
             finally:
                 reset(token)
@@ -174,7 +186,8 @@ class Timeout(Policy):
                     running.forget()
 
         async def until_inherited(left: float, args: Any, kwargs: Any) -> R:
-            # The caller's deadline comes first: it needs a timer of its own, as no two of them last equally long.
+            # The caller's deadline comes first: it needs a timer of its own, as no two of them last equally
+            # long.
             if left <= 0:
                 raise _late(limit, total, site)
             loop = running_loop()
@@ -185,7 +198,7 @@ class Timeout(Policy):
                 return await inner(*args, **kwargs)
             except CancelledError as exc:
                 if running.is_own():
-                    raise overdue(limit, total, True, site) from exc
+                    raise overdue(limit, total, True, site, exc) from exc
                 raise
             finally:
                 timer.cancel()
@@ -239,7 +252,11 @@ class Timeout(Policy):
                     self._leaked += left_behind
                 if left_behind:
                     if RUNTIME.listeners:
-                        emit(CallAbandoned(site.dependency, site.operation, timeout=self.seconds, leaked=self._leaked))
+                        emit(
+                            CallAbandoned(
+                                site.dependency, site.operation, timeout=self.seconds, leaked=self._leaked
+                            )
+                        )
                     raise overdue(self.seconds, total, inherited, site)
             result, error = box.pop()
             if error is not None:

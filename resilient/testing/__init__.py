@@ -1,0 +1,106 @@
+"""A test kit for code that uses this library: time that tests move, an origin that misbehaves, events collected.
+
+Not imported by ``import resilient``; needs nothing but the standard library (`Origin` with ``tls=True``: trustme). The
+pytest fixtures stand in `resilient.testing.plugin`. Each name is imported when it is first used.
+
+Example:
+    >>> from resilient import Pipeline, Retry
+    >>> from resilient.testing import ManualClock, capture_events
+    >>> clock = ManualClock()
+    >>> answers = iter([ConnectionError("reset"), ConnectionError("reset"), "done"])
+    >>> @Pipeline(Retry(attempts=3), name="catalog", clock=clock)
+    ... def fetch():
+    ...     answer = next(answers)
+    ...     if isinstance(answer, Exception):
+    ...         raise answer
+    ...     return answer
+    >>> with capture_events() as seen:
+    ...     fetch()
+    'done'
+    >>> len(clock.sleeps), len(seen.named("resilient.retry.scheduled"))
+    (2, 2)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .behaviours import Behaviour as Behaviour
+    from .behaviours import answer as answer
+    from .behaviours import by_handler as by_handler
+    from .behaviours import close_without_answer as close_without_answer
+    from .behaviours import die as die
+    from .behaviours import drip_body as drip_body
+    from .behaviours import drip_head as drip_head
+    from .behaviours import garbage as garbage
+    from .behaviours import hang as hang
+    from .behaviours import ignore_continue as ignore_continue
+    from .behaviours import reset_after_effect as reset_after_effect
+    from .behaviours import reset_before_effect as reset_before_effect
+    from .behaviours import reset_before_request as reset_before_request
+    from .behaviours import reset_mid_body as reset_mid_body
+    from .behaviours import reset_mid_head as reset_mid_head
+    from .behaviours import reset_on_accept as reset_on_accept
+    from .behaviours import retry_later as retry_later
+    from .behaviours import slow as slow
+    from .behaviours import stale as stale
+    from .behaviours import stall_upload as stall_upload
+    from .behaviours import truncated as truncated
+    from .behaviours import wrong_length as wrong_length
+    from .clock import ManualClock as ManualClock
+    from .events import CapturedEvents as CapturedEvents
+    from .events import capture_events as capture_events
+    from .exchange import Exchange as Exchange
+    from .exchange import Request as Request
+    from .loop import DeadlockError as DeadlockError
+    from .loop import VirtualTimeLoop as VirtualTimeLoop
+    from .origin import Origin as Origin
+
+_HOMES = {
+    "behaviours": (
+        "Behaviour",
+        "answer",
+        "by_handler",
+        "close_without_answer",
+        "die",
+        "drip_body",
+        "drip_head",
+        "garbage",
+        "hang",
+        "ignore_continue",
+        "reset_after_effect",
+        "reset_before_effect",
+        "reset_before_request",
+        "reset_mid_body",
+        "reset_mid_head",
+        "reset_on_accept",
+        "retry_later",
+        "slow",
+        "stale",
+        "stall_upload",
+        "truncated",
+        "wrong_length",
+    ),
+    "clock": ("ManualClock",),
+    "events": ("CapturedEvents", "capture_events"),
+    "exchange": ("Exchange", "Request"),
+    "loop": ("DeadlockError", "VirtualTimeLoop"),
+    "origin": ("Origin",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module("." + _HOME[name], __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
