@@ -53,8 +53,8 @@ mutants: $(VENV)/.installed-dev ## whether the tests notice when the pure part o
 	$(RUN) -m mutmut run $(ARGS)
 	@$(RUN) -m mutmut results | awk '!/: not checked$$/'
 
-docs: $(VENV)/.installed-dev ## run every example of the docs
-	$(RUN) -m pytest tests/docs $(ARGS)
+docs: $(VENV)/.installed-dev ## run every example of the docs and docstrings
+	$(RUN) -m pytest resilient $(wildcard tests/docs) $(ARGS)
 
 clean: ## remove the environment and all that was made
 	rm -rf build dist mutants .hypothesis .import_linter_cache .grimp_cache .mypy_cache .pytest_cache .ruff_cache

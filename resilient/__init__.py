@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from .core.errors import CircuitOpen as CircuitOpen
     from .core.errors import ConfigError as ConfigError
     from .core.errors import DeadlineExceeded as DeadlineExceeded
-    from .core.errors import IdempotencyError as IdempotencyError
-    from .core.errors import KeyRequired as KeyRequired
-    from .core.errors import KeyReused as KeyReused
     from .core.errors import NoEndpoints as NoEndpoints
     from .core.errors import OutcomeUnknown as OutcomeUnknown
     from .core.errors import PolicyError as PolicyError
@@ -68,9 +65,6 @@ _HOMES = {
         "CircuitOpen",
         "ConfigError",
         "DeadlineExceeded",
-        "IdempotencyError",
-        "KeyRequired",
-        "KeyReused",
         "NoEndpoints",
         "OutcomeUnknown",
         "PolicyError",

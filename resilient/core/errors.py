@@ -11,9 +11,6 @@
      ├─ TimedOut                    also TimeoutError: one attempt; may be retried
      │   └─ DeadlineExceeded        the whole call; never retried
      ├─ OutcomeUnknown              it may have happened
-     ├─ IdempotencyError
-     │   ├─ KeyReused
-     │   └─ KeyRequired
      └─ ConfigError
          └─ PolicyError             built wrongly
 
@@ -157,18 +154,6 @@ class OutcomeUnknown(ResilientError):
 
     idempotency_key: str | None = None
     attempts: int = 1
-
-
-class IdempotencyError(ResilientError):
-    """The server's idempotency layer refused the call."""
-
-
-class KeyReused(IdempotencyError):
-    """The key was used before, with another request. A programming error: never retried."""
-
-
-class KeyRequired(IdempotencyError):
-    """The server wants an idempotency key and got none."""
 
 
 class ConfigError(ResilientError):

@@ -1,7 +1,7 @@
-"""A test kit for code that uses this library: time that tests move, an origin that misbehaves, events collected.
+"""A test kit for users of this library: time that tests move, an origin that misbehaves, events collected.
 
-Not imported by ``import resilient``; needs nothing but the standard library (`Origin` with ``tls=True``: trustme). The
-pytest fixtures stand in `resilient.testing.plugin`. Each name is imported when it is first used.
+Not imported by ``import resilient``; needs nothing but the standard library (`Origin` with ``tls=True``:
+trustme). The pytest fixtures stand in `resilient.testing.plugin`. Names are imported when first used.
 
 Example:
     >>> from resilient import Pipeline, Retry

@@ -1,7 +1,8 @@
 """Time that tests move.
 
-`ManualClock` stands where a pipeline takes ``clock=``. It also makes asyncio loops whose timers run on it (module
-`loop`), so that sync and async code of one test share one time. Under trio use ``trio.testing.MockClock``.
+`ManualClock` stands where a pipeline takes ``clock=``. It also makes asyncio loops whose timers run on it
+(module `loop`), so that sync and async code of one test share one time. Under trio use
+``trio.testing.MockClock``.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEFAULT_EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z: a fixed date, so that a test reads the same dates every day
+# 2026-01-01T00:00:00Z: a fixed date, so that a test reads the same dates every day
+DEFAULT_EPOCH = 1_767_225_600.0
 
-_SLICE = 0.001  # a lock cannot be waited for together with a condition, so waiting for one looks at the time this often
+# A lock cannot be waited for together with a condition: who waits for one looks at the time this often.
+_SLICE = 0.001
+
+ORIGIN_THREADS = "resilient-origin"  # how the threads of origins are named: they call into no loop
 
 
 class Outside(Protocol):
-    """Something in another thread that talks to a virtual-time loop through sockets, and knows when it is idle."""
+    """Something in other threads that a loop of ours talks to through sockets; it knows when it is idle."""
 
     def busy(self) -> bool:
         """Whether it has input or work left that may still change something at its sockets."""
@@ -39,16 +44,16 @@ class Outside(Protocol):
 class ManualClock:
     """A clock that stands still until it is told, or asked to wait.
 
-    Meant for ``clock=`` of pipelines and clients. With ``autojump`` whoever waits moves time himself and goes on at
-    once: no test ever waits. Without it waits are real, and end when another thread calls `advance`: for tests in
-    which several threads have to be somewhere at one time.
+    Meant for ``clock=`` of pipelines and clients. With ``autojump`` whoever waits moves time himself and goes
+    on at once: no test ever waits. Without it waits are real, and end when another thread calls `advance`:
+    for tests in which several threads have to be somewhere at one time.
 
     Args:
         start: what `monotonic` says at first, in seconds.
         epoch: what `time` says at first, in seconds since 1970; 2026-01-01 by default.
         autojump: whether waiting moves time. Threads that wait at once then each move it by their own time.
-        io_grace: real seconds, 0 or more, for which a virtual-time loop listens to sockets whose other end it knows
-            nothing about, before it jumps. Not spent on an `Origin` made with this clock.
+        io_grace: real seconds, 0 or more, for which a virtual-time loop listens to sockets whose other end it
+            knows nothing about, before it jumps. Not spent on an `Origin` made with this clock.
 
     Safe to use from many threads; one loop at a time may run on a clock with ``autojump``.
 
@@ -113,8 +118,8 @@ class ManualClock:
     def acquire(self, lock: threading.Lock, timeout: float, /) -> bool:
         """Take ``lock`` within ``timeout`` virtual seconds; False when the time is over.
 
-        With ``autojump`` a lock that is taken now is given up on at once, ``timeout`` later: nobody is waited for.
-        An infinite ``timeout`` waits in real time, in either mode: there is no time to jump to.
+        With ``autojump`` a lock that is taken now is given up on at once, ``timeout`` later: nobody is waited
+        for. An infinite ``timeout`` waits in real time, in either mode: there is no time to jump to.
         """
         if lock.acquire(blocking=False):
             return True
@@ -148,8 +153,8 @@ class ManualClock:
     def advance(self, seconds: float, /) -> None:
         """Move time forward by ``seconds`` (0 or more) and wake who waited for it.
 
-        Alarms of `call_at` that come due run in this thread, each at its own time; sleepers and timers of loops find
-        the time already moved by all of ``seconds``.
+        Alarms of `call_at` that come due run in this thread, each at its own time; sleepers and timers of
+        loops find the time already moved by all of ``seconds``.
 
         Raises:
             ValueError: for a time that is negative or not finite.
@@ -157,7 +162,7 @@ class ManualClock:
         self._move(by=_checked("advance", seconds))
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> Callable[[], None]:
-        """Have ``callback`` called, once, by whoever moves time to ``when`` or past it; returns what cancels that.
+        """Have ``callback`` called, once, by whoever moves time to ``when``; returns what cancels that.
 
         Args:
             when: a time of `monotonic`. One that is over already is called at once.

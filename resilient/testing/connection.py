@@ -1,8 +1,9 @@
 """One connection that an origin accepted: its socket, and knowing whether it waits.
 
-A virtual-time loop may only jump while the origin has nothing left to do, so "I wait" must never be said while bytes
-lie unread. Hence the order everywhere here: try the socket; if it would block, say for what we wait, poll, take that
-back, try again. Bytes that arrive stay in the kernel, where `busy` sees them, until the wait has been taken back.
+A virtual-time loop may only jump while the origin has nothing left to do, so "I wait" must never be said
+while bytes lie unread. Hence the order everywhere here: try the socket; if it would block, say for what we
+wait, poll, take that back, try again. Bytes that arrive stay in the kernel, where `busy` sees them, until the
+wait has been taken back.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Timing(Protocol):
 
 
 class Connection:
-    """A connection with its number, from 1 in the order of acceptance. Used by its own thread; the rest is marked.
+    """A connection that was accepted. Used by a thread of its own; what others may call is marked.
 
     Attributes:
         number: which connection of the origin it is, from 1.
@@ -130,7 +131,8 @@ class Connection:
         self._woken.clear()
 
     def _go_on(self) -> None:
-        self._waits_for = _WORKING  # in the thread that moves the time: it must not move it on before we had our turn
+        # In the thread that moves the time, which must not move it on before we had our turn.
+        self._waits_for = _WORKING
         self._woken.set()
 
     def wait_until_left(self) -> None:

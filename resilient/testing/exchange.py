@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Literal, Protocol
+from typing import Literal, NoReturn, Protocol
 
 from .connection import Connection, Gone
 
@@ -82,7 +82,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where an answer breaks off: ``after`` so many bytes of ``part`` (None: half of it), by a reset or a close."""
+    """Where an answer breaks off: after so many bytes of a part (None: half of it); by a reset, or a close."""
 
     part: Literal["head", "body"]
     after: int | None
@@ -96,16 +96,18 @@ class Host(Protocol):
     max_body: int
 
     def now(self) -> float: ...
-    def seen(self, method: str, target: str, headers: list[tuple[str, str]], version: str, connection: int) -> Request: ...
+    def seen(
+        self, method: str, target: str, headers: list[tuple[str, str]], version: str, connection: int
+    ) -> Request: ...
     def changed(self) -> None: ...
-    def die(self) -> None: ...
+    def refuse(self) -> None: ...
 
 
 class Exchange:
     """A request whose first bytes are here, and its connection: what a behaviour works on.
 
-    Whatever is done after the connection ended raises an exception of its own, which ends the behaviour; let it pass.
-    Used by the connection's own thread only.
+    Whatever is done after the connection ended raises an exception of its own, which ends the behaviour; let
+    it pass. Used by the connection's own thread only.
 
     Attributes:
         origin: the origin that the request came to.
@@ -169,11 +171,12 @@ class Exchange:
         return self._request
 
     def read(self, *, up_to: int | None = None) -> Request:
-        """Read the whole request, once; ``up_to``: so many bytes of the body at least, and perhaps not all."""
+        """Read the whole request, once; ``up_to``: only so many bytes of the body, or a few more."""
         request = self.read_head()
         if request.complete:
             return request
-        if self.continues and (request.header("expect") or "").lower() == "100-continue" and not self._body:
+        if self.continues and (request.header("expect") or "").lower() == "100-continue":
+            self.continues = False
             self._connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             if "chunked" in (request.header("transfer-encoding") or "").lower():
@@ -229,7 +232,7 @@ class Exchange:
         if not self._connection.receive():
             raise Gone
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, status: int) -> NoReturn:
         """The request is not one that can be answered: say so and end."""
         self._connection.send(Answer(status, close=True).head(0, self.origin.now()))
         self.close()
@@ -309,6 +312,10 @@ class Exchange:
         """Whether the connection can take another request."""
         return self._connection.open
 
+    def narrow(self) -> None:
+        """Take in as little as possible while nobody reads."""
+        self._connection.narrow()
+
     def wait_for_more(self) -> bool:
         """Wait until the client sends something more; False when it closes instead."""
         return bool(self._connection.buffer) or self._connection.receive()
@@ -325,13 +332,15 @@ class _Blind:
     def __init__(self, origin: Host) -> None:
         self.max_head, self.max_body, self.now = origin.max_head, origin.max_body, origin.now
 
-    def seen(self, method: str, target: str, headers: list[tuple[str, str]], version: str, connection: int) -> Request:
+    def seen(
+        self, method: str, target: str, headers: list[tuple[str, str]], version: str, connection: int
+    ) -> Request:
         return Request(method, target, headers, connection, 0, version)
 
     def changed(self) -> None:
         pass
 
-    def die(self) -> None:
+    def refuse(self) -> None:
         pass
 
 

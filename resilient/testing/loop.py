@@ -12,15 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-from .clock import ManualClock
+from .clock import ORIGIN_THREADS, ManualClock
 
 T = TypeVar("T")
 
 _Events = list[tuple[selectors.SelectorKey, int]]
 _LOOK_AGAIN = 0.001  # how often an origin that is at work is asked whether it still is
 _PATIENCE = 1.0  # for a thread that nobody told us of to call in, before nothing is declared to be coming
-
-ORIGIN_THREADS = "resilient-origin"  # how the threads of origins are named
 
 
 class DeadlockError(RuntimeError):
@@ -33,19 +31,20 @@ class DeadlockError(RuntimeError):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """The event loop of `ManualClock.run` and `ManualClock.loop`: ``time()`` is the clock's.
 
-    With ``autojump`` the loop moves the clock to the next timer, of its own or of `ManualClock.call_at`, when it has
-    nothing else to do. That is, in this order, when
+    With ``autojump`` the loop moves the clock to the next timer, of its own or of `ManualClock.call_at`, when
+    it has nothing else to do. That is, in this order, when
 
     1. no callback is ready and no socket is;
-    2. no job of ``run_in_executor``, ``asyncio.to_thread`` or name resolution is running, and nobody is inside
-       `ManualClock.hold`. A thread that the loop does not know of (a plain `threading.Thread`, ``anyio.to_thread``)
-       holds nothing: wrap it in `hold`. A job that was cancelled or timed out holds nothing any more;
+    2. no job of ``run_in_executor``, ``asyncio.to_thread`` or name resolution is running, and nobody is
+       inside `ManualClock.hold`. A thread that the loop does not know of (a plain `threading.Thread`,
+       ``anyio.to_thread``) holds nothing: wrap it in `hold`. A job that was cancelled or timed out holds
+       nothing any more;
     3. no `Origin` of the same clock has anything left to do;
     4. sockets that it waits for, other than to such an origin, were silent for ``io_grace`` real seconds.
 
     A job that waits for an origin which itself waits for time to pass holds the clock for ``io_grace`` only.
-    Nothing ready, nothing running, no timer and no socket whose other end may speak: `DeadlockError`, after one real
-    second if other threads are alive, which may be about to call in.
+    Where nothing is ready or running, no timer is set and no socket's other end may speak, that is a
+    `DeadlockError`; after one real second if other threads are alive, which may be about to call in.
 
     Without ``autojump`` the loop waits, in real time, for sockets, other threads and `ManualClock.advance`.
 
@@ -138,14 +137,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             return self._nothing_comes(poll)
 
     def _jump(self, when: float) -> None:
-        # asyncio runs a timer whose time is less than `time()` plus this; with a large clock, 1e-9 adds nothing.
+        # asyncio runs a timer whose time is less than `time()` plus this; to a large time 1e-9 adds nothing.
         self._clock_resolution = max(1e-9, 2 * math.ulp(when))
         self._manual._move(to=when, mover=self._wake)
 
     def _may_hear(self, outsiders: list[Any]) -> bool:
         """Whether it waits for a socket other than those to origins, which told us that they are idle."""
         for key in self._selector.get_map().values():  # type: ignore[attr-defined]
-            if key.fileobj is self._ssock:  # type: ignore[attr-defined]  # other threads wake us through this one
+            if key.fileobj is self._ssock:  # type: ignore[attr-defined]  # for other threads
                 continue
             peer = _peer_of(key.fd)
             if peer is None or not any(each.serves(peer) for each in outsiders):
@@ -164,9 +163,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         for task in asyncio.all_tasks(self):
             stack = task.get_stack(limit=1)
             where = f"{stack[0].f_code.co_filename}:{stack[0].f_lineno}" if stack else "?"
-            lines.append(f"  {task.get_name()} waits in {getattr(task.get_coro(), '__qualname__', '?')} at {where}")
+            lines.append(
+                f"  {task.get_name()} waits in {getattr(task.get_coro(), '__qualname__', '?')} at {where}"
+            )
         if others:
-            lines.append(f"  threads alive: {', '.join(others)}; one that is to call in takes ManualClock.hold()")
+            lines.append(
+                f"  threads alive: {', '.join(others)}; one that is to call in takes ManualClock.hold()"
+            )
         raise DeadlockError("\n".join(lines))
 
 

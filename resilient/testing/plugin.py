@@ -1,7 +1,7 @@
 """Fixtures for pytest; loaded through the entry point ``resilient`` of the group ``pytest11``.
 
-`manual_clock`, `origin`, `resilient_events`, `resilient_inactive`, `fault_seed`. Every pytest start imports this module:
-what the fixtures need is imported inside them.
+`manual_clock`, `origin`, `resilient_events`, `resilient_inactive`, `fault_seed`. Every pytest start imports
+this module: what the fixtures need is imported inside them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def resilient_inactive() -> Iterator[None]:
 
 @pytest.fixture
 def fault_seed() -> Iterator[int]:
-    """Jitter and whatever else draws from `random` repeats: the seed is ``RESILIENT_FAULT_SEED``, else a new one.
+    """A seed that was put into `random`, which draws all jitter: ``RESILIENT_FAULT_SEED``, else a new one.
 
     It is printed, so a failed test shows how to have the same run again.
     """
