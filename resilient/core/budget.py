@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -128,6 +130,22 @@ class Budget:
         with self._lock:
             self._look()
             self._stock = min(self.options.stock, self._stock + self.options.cost)
+
+    @contextmanager
+    def paid(self) -> Iterator[None]:
+        """Around all that lies between paying for a retry and making it: where that raises (the caller is
+        cancelled while it waits), the retry is not made and counts nowhere."""
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._look()
+                self._stock = min(self.options.stock, self._stock + self.options.cost)
+                for back in range(_SLOTS):  # it was counted in this slot or in an earlier one
+                    if self._retries[self._slot - back]:
+                        self._retries[self._slot - back] -= 1
+                        break
+            raise
 
     def remaining(self, now: float, /) -> float:
         """Retries that could be made at once, 0 or more."""

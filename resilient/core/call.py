@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 from .clock import SYSTEM_CLOCK, Clock
 from .errors import PolicyError
@@ -135,6 +135,15 @@ current_call = CURRENT.get
 """The call in force in this context; one without limits where no policy has set any."""
 
 
+def put_back(token: Token[Call], /) -> None:
+    """Undo a ``CURRENT.set``, also where a coroutine that was left behind is closed in another context: there
+    is nothing to put back there, and an error would be taken for the callee's."""
+    try:
+        CURRENT.reset(token)
+    except ValueError:
+        pass
+
+
 @contextmanager
 def deadline(seconds: float, /, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[Call]:
     """Everything inside is over ``seconds`` from now, or at the deadline already in force if that is earlier.
@@ -158,7 +167,7 @@ def deadline(seconds: float, /, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[Call
     try:
         yield CURRENT.get()
     finally:
-        CURRENT.reset(token)
+        put_back(token)
 
 
 @contextmanager
@@ -178,4 +187,4 @@ def criticality(level: Criticality | str, /) -> Iterator[Call]:
     try:
         yield CURRENT.get()
     finally:
-        CURRENT.reset(token)
+        put_back(token)

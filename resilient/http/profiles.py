@@ -1,8 +1,7 @@
 """What a service does with idempotency keys: the one setting where a wrong default moves money.
 
-A key makes a call repeatable after it may have happened only if the server is known to honour it; sending a header to a
-server that ignores it is no safety. So by default a key is sent and the gate stays shut.
-"""
+A key makes a call repeatable after it may have happened only if the server is known to honour it; sending a
+header to a server that ignores it is no safety. So by default a key is sent and the gate stays shut."""
 
 from __future__ import annotations
 
@@ -24,8 +23,8 @@ class Profile:
         sends: whether a key is made and sent on POST and PATCH.
         honours: whether the server is known to execute a key once, so that repeating is safe.
         header: the header's name; others in use are ``PayPal-Request-Id``, ``X-Idempotency-Key``.
-        quoted: whether the key is sent as a structured-field string, in quotes, as the IETF draft has it; most deployed
-            APIs take it raw.
+        quoted: whether the key is sent as a structured-field string, in quotes, as the IETF draft has it;
+            most deployed APIs take it raw.
 
     Example:
         >>> Profile(sends=True, honours=True, header="PayPal-Request-Id").honours
@@ -64,5 +63,7 @@ def profile_of(value: Profile | str, /) -> Profile:
         return value
     if value not in PROFILES:
         names = ", ".join(map(repr, PROFILES))
-        raise PolicyError(f"client: profile={value!r} must be a Profile or one of {names}; write profile='unknown'")
+        raise PolicyError(
+            f"client: profile={value!r} must be a Profile or one of {names}; write profile='unknown'"
+        )
     return PROFILES[value]

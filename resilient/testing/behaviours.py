@@ -248,7 +248,7 @@ def stale(
 def die(then: Stepish = "reset_before_effect") -> Behaviour:
     """From now on connects are refused, until `Origin.reopen`; ``then``: what becomes of this request.
 
-    Other connections that are open stay so.
+    The connection is closed after that, unannounced. Others that are open stay so.
     """
     last = as_behaviour(then)
 
@@ -300,7 +300,8 @@ def stall_upload(seconds: float | None = None, then: Stepish = 200, *, after: in
     """Stop reading the request's body, so that the client cannot send on.
 
     Args:
-        seconds: for so long; None: until the client gives up.
+        seconds: for so long; None: until the client resets, or the origin ends. A client that closes in order
+            is not heard, its bytes that nobody takes go first.
         then: what is done after that.
         after: how many bytes of the body are read before.
 
@@ -308,12 +309,13 @@ def stall_upload(seconds: float | None = None, then: Stepish = 200, *, after: in
     """
 
     def stall(exchange: Exchange) -> None:
-        exchange.narrow()
+        exchange.take_in(4_096)
         exchange.read(up_to=after)
         if seconds is None:
             exchange.hang()
         else:
             exchange.wait(seconds)
+            exchange.take_in(1_048_576)
 
     return _changed(f"stall_upload({seconds})", then, stall)
 

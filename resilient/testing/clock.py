@@ -108,12 +108,12 @@ class ManualClock:
         with self._changed:
             self._sleeps.append(seconds)
             until = self._now + seconds
-            if not self.autojump:
-                with self._blocked_until(until):
-                    while self._now < until:
-                        self._changed.wait()
-                return
-        self._move(by=seconds)
+        if self.autojump:
+            self._move(by=seconds)
+            return
+        with self._counted_as_blocked(until), self._changed:
+            while self._now < until:
+                self._changed.wait()
 
     def acquire(self, lock: threading.Lock, timeout: float, /) -> bool:
         """Take ``lock`` within ``timeout`` virtual seconds; False when the time is over.
@@ -131,16 +131,11 @@ class ManualClock:
             self._move(by=timeout)
             return lock.acquire(blocking=False)
         until = self._now + timeout
-        with self._changed:
-            token = self._block(until)
-        try:
+        with self._counted_as_blocked(until):
             while self._now < until:
                 if lock.acquire(timeout=_SLICE):
                     return True
             return lock.acquire(blocking=False)
-        finally:
-            with self._changed:
-                del self._blocked[token]
 
     # -- what a test does with it
 
@@ -194,12 +189,15 @@ class ManualClock:
 
     @property
     def blocked(self) -> int:
-        """How many threads wait for time to move (only without ``autojump``); an idle loop counts as one."""
+        """How many wait for time to move: threads and, each as one, idle loops and delays of an origin.
+
+        With ``autojump`` threads and loops do not wait, and are not counted.
+        """
         with self._changed:
             return self._count_blocked()
 
     def wait_until_blocked(self, count: int = 1, *, timeout: float = 5.0) -> None:
-        """Wait in real time until ``count`` threads wait for time to move; so `advance` finds them there.
+        """Wait in real time until ``count`` are `blocked`, so that `advance` finds them there.
 
         Args:
             count: 1 or more.
@@ -219,7 +217,7 @@ class ManualClock:
         with self._changed:
             if not self._changed.wait_for(lambda: self._count_blocked() >= count, timeout):
                 raise TimeoutError(
-                    f"{self._count_blocked()} threads wait for the clock after {timeout} s, not {count}"
+                    f"{self._count_blocked()} wait for the clock after {timeout} s, not {count}"
                 )
 
     @contextmanager
@@ -319,19 +317,17 @@ class ManualClock:
     def _count_blocked(self) -> int:
         return sum(until > self._now for until in self._blocked.values())
 
-    def _block(self, until: float) -> object:
-        token = object()
-        self._blocked[token] = until
-        self._changed.notify_all()
-        return token
-
     @contextmanager
-    def _blocked_until(self, until: float) -> Iterator[None]:
-        token = self._block(until)
+    def _counted_as_blocked(self, until: float) -> Iterator[None]:
+        token = object()
+        with self._changed:
+            self._blocked[token] = until
+            self._changed.notify_all()
         try:
             yield
         finally:
-            del self._blocked[token]
+            with self._changed:
+                del self._blocked[token]
 
     @contextmanager
     def _driving(self, wake: Callable[[], None]) -> Iterator[None]:

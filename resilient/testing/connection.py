@@ -121,9 +121,11 @@ class Connection:
             clock._move(by=seconds)  # whoever waits moves the time, as everywhere on such a clock
         else:
             # The alarm first: idle without one, we would be taken for waiting for ever.
-            cancel = clock.call_at(clock.monotonic() + seconds, self._go_on)
+            until = clock.monotonic() + seconds
+            cancel = clock.call_at(until, self._go_on)
             self._waits_for = _TIME
-            self._woken.wait()
+            with clock._counted_as_blocked(until):
+                self._woken.wait()
             cancel()
         self._waits_for = _WORKING
         if self._stopping:
@@ -139,10 +141,10 @@ class Connection:
         """Wait until the client closes the connection."""
         self._poll(_LEFT)
 
-    def narrow(self) -> None:
-        """Keep what the kernel takes in for us small, so that a client notices that nobody reads."""
+    def take_in(self, size: int) -> None:
+        """Have the kernel take in about so many bytes that nobody reads; then the client cannot send on."""
         with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     def close(self, *, notify: bool = True) -> None:
         """Close in order. ``notify``: with TLS's own goodbye, where there is TLS."""

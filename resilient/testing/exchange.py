@@ -82,7 +82,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where an answer breaks off: after so many bytes of a part (None: half of it); by a reset, or a close."""
+    """Where an answer breaks off: after so many bytes of a part (None: half of it), by a reset or a close."""
 
     part: Literal["head", "body"]
     after: int | None
@@ -304,7 +304,10 @@ class Exchange:
         self._connection.close(notify=notify)
 
     def reset(self) -> None:
-        """Reset the connection: the client gets ``ECONNRESET``, and what it has not read yet is lost."""
+        """Reset the connection: the client gets ``ECONNRESET``, and may lose what it has not read yet.
+
+        Under TLS, Python's `ssl` tells a client of it as of an end without goodbye (seen in 3.11).
+        """
         self._connection.reset()
 
     @property
@@ -312,9 +315,9 @@ class Exchange:
         """Whether the connection can take another request."""
         return self._connection.open
 
-    def narrow(self) -> None:
-        """Take in as little as possible while nobody reads."""
-        self._connection.narrow()
+    def take_in(self, size: int, /) -> None:
+        """Have the kernel take in about ``size`` bytes that nobody reads; then the client cannot send on."""
+        self._connection.take_in(size)
 
     def wait_for_more(self) -> bool:
         """Wait until the client sends something more; False when it closes instead."""

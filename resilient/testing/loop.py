@@ -101,13 +101,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         clock = self._manual
         if not clock.autojump:
             timer = self._next_timer()
-            with clock._changed:
-                token = clock._block(math.inf if timer is None else timer)
-            try:
+            with clock._counted_as_blocked(math.inf if timer is None else timer):
                 return poll(None)
-            finally:
-                with clock._changed:
-                    del clock._blocked[token]
         listened = False
         while True:
             outsiders = clock._watched()
@@ -144,7 +139,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def _may_hear(self, outsiders: list[Any]) -> bool:
         """Whether it waits for a socket other than those to origins, which told us that they are idle."""
         for key in self._selector.get_map().values():  # type: ignore[attr-defined]
-            if key.fileobj is self._ssock:  # type: ignore[attr-defined]  # for other threads
+            if key.fd == self._ssock.fileno():  # type: ignore[attr-defined]  # for other threads
                 continue
             peer = _peer_of(key.fd)
             if peer is None or not any(each.serves(peer) for each in outsiders):

@@ -19,6 +19,7 @@ from .connection import Connection, Gone
 from .exchange import Exchange, Request
 
 _BACKLOG = 1024
+_JOIN = 5.0
 
 
 class Origin:
@@ -90,6 +91,7 @@ class Origin:
         self._changes = 0
         self._listener: socket.socket | None = None
         self._reserved: socket.socket | None = None  # bound, not listening: refuses, and keeps the port ours
+        self._address: tuple[str, int] = ("", 0)
         self._refusing = False  # asked to the acceptor
         self._accepting = False
         self._running = False
@@ -114,7 +116,7 @@ class Origin:
             self._server_context = self._tls
         listener = self._bind(self.port)
         listener.listen(_BACKLOG)
-        self._address: tuple[str, int] = listener.getsockname()[:2]
+        self._address = listener.getsockname()[:2]
         self.port = self._address[1]
         hearing, self._bell = socket.socketpair()
         self._listener, self._running = listener, True
@@ -157,7 +159,7 @@ class Origin:
                 self._reserved = None
         for connection in connections:
             connection.stop()
-        until = time.monotonic() + 5.0
+        until = time.monotonic() + _JOIN
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         if left := [thread.name for thread in threads if thread.is_alive()]:
@@ -184,6 +186,7 @@ class Origin:
             TypeError, ValueError: for what is no behaviour.
 
         Example:
+            >>> from resilient.testing import Origin, answer
             >>> Origin().script(503, "hang", answer(200, "hello"))
         """
         behaviours = [as_behaviour(step) for step in steps]

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ...core.backoff import Backoff
 from ...core.budget import Budget
-from ...core.call import CURRENT
+from ...core.call import CURRENT, put_back
 from ...core.clock import SYSTEM_CLOCK, Clock
 from ...core.errors import PolicyError
 from ...core.events import RUNTIME, AttemptFinished, emit
@@ -180,7 +180,7 @@ class Retry(Policy):
                 if delay is None:
                     raise
                 if isinstance(exc, Discarded):
-                    delay = _discard(exc, delay, site.clock)
+                    delay = _discard(exc, delay, site.clock, budget)
             else:
                 if result.__class__ is CoroutineType:
                     raise refuse_coroutine(result, site)
@@ -204,11 +204,8 @@ class Retry(Policy):
         def again(story: Story, delay: float, args: Any, kwargs: Any) -> R:
             while True:
                 if delay > 0:
-                    try:
+                    with budget.paid():
                         site.clock.sleep(delay)
-                    except BaseException:
-                        budget.refund()  # it was paid for, and is not made
-                        raise
                 story.attempts += 1
                 began = monotonic()
                 token = CURRENT.set(story.call.with_attempt(story.attempts))
@@ -221,7 +218,9 @@ class Retry(Policy):
                     if next_delay is None:
                         raise
                     delay = (
-                        _discard(exc, next_delay, site.clock) if isinstance(exc, Discarded) else next_delay
+                        _discard(exc, next_delay, site.clock, budget)
+                        if isinstance(exc, Discarded)
+                        else next_delay
                     )
                 else:
                     if runtime.listeners:
@@ -274,7 +273,7 @@ class Retry(Policy):
                 if delay is None:
                     raise
                 if isinstance(exc, Discarded):
-                    delay = await _adiscard(exc, delay, site.clock)
+                    delay = await _adiscard(exc, delay, site.clock, budget)
             else:
                 if runtime.listeners:
                     _tell(site, 1, started, None)
@@ -296,11 +295,8 @@ class Retry(Policy):
         async def again(story: Story, delay: float, args: Any, kwargs: Any) -> R:
             while True:
                 if delay > 0:
-                    try:
+                    with budget.paid():
                         await sleep(delay)
-                    except BaseException:
-                        budget.refund()
-                        raise
                 story.attempts += 1
                 began = monotonic()
                 token = CURRENT.set(story.call.with_attempt(story.attempts))
@@ -313,7 +309,7 @@ class Retry(Policy):
                     if next_delay is None:
                         raise
                     delay = (
-                        await _adiscard(exc, next_delay, site.clock)
+                        await _adiscard(exc, next_delay, site.clock, budget)
                         if isinstance(exc, Discarded)
                         else next_delay
                     )
@@ -328,7 +324,7 @@ class Retry(Policy):
                         return result
                     delay = next_delay
                 finally:
-                    CURRENT.reset(token)
+                    put_back(token)
 
         if options.idempotency_key is None:
             return call
@@ -340,7 +336,7 @@ class Retry(Policy):
             try:
                 return await call(*args, **kwargs)
             finally:
-                CURRENT.reset(token)
+                put_back(token)
 
         return keyed
 
@@ -381,7 +377,8 @@ class Attempts:
         yield attempt
         while not attempt.over:
             if self._delay:
-                self._site.clock.sleep(self._delay)
+                with self._budget.paid():
+                    self._site.clock.sleep(self._delay)
             attempt = Attempt(self, attempt.number + 1)
             yield attempt
 
@@ -392,7 +389,8 @@ class Attempts:
         yield attempt
         while not attempt.over:
             if self._delay:
-                await sleep(self._delay)
+                with self._budget.paid():
+                    await sleep(self._delay)
             attempt = Attempt(self, attempt.number + 1)
             yield attempt
 
@@ -443,7 +441,7 @@ class Attempt:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:
         if self._token is not None:
-            CURRENT.reset(self._token)
+            put_back(self._token)
         swallowed = self._attempts.ended(self, self._started, exc)
         self.over = not swallowed
         return swallowed
@@ -464,15 +462,17 @@ async def _later(wanted: Any) -> bool:
     return bool(await wanted) if inspect.isawaitable(wanted) else bool(wanted)
 
 
-def _discard(exc: Discarded, delay: float, clock: Clock) -> float:
+def _discard(exc: Discarded, delay: float, clock: Clock, budget: Budget) -> float:
     began = clock.monotonic()
-    exc.discard(DRAIN_SECONDS)
+    with budget.paid():
+        exc.discard(DRAIN_SECONDS)
     return max(0.0, delay - (clock.monotonic() - began))
 
 
-async def _adiscard(exc: Discarded, delay: float, clock: Clock) -> float:
+async def _adiscard(exc: Discarded, delay: float, clock: Clock, budget: Budget) -> float:
     began = clock.monotonic()
-    await exc.adiscard(DRAIN_SECONDS)
+    with budget.paid():
+        await exc.adiscard(DRAIN_SECONDS)
     return max(0.0, delay - (clock.monotonic() - began))
 
 

@@ -180,10 +180,13 @@ class Timeout(Policy):
                     raise overdue(limit, total, False, site, exc) from exc
                 raise
             finally:
-                reset(token)
                 running.task = None
                 if running.expired:
                     running.forget()
+                try:
+                    reset(token)
+                except ValueError:
+                    pass  # as `put_back`, without its frame
 
         async def until_inherited(left: float, args: Any, kwargs: Any) -> R:
             # The caller's deadline comes first: it needs a timer of its own, as no two of them last equally

@@ -1,0 +1,135 @@
+"""The one place that knows which SDK it is: an httpx-like module and the core beneath it.
+
+Everything else of the HTTP layer is handed a `Binding`. Errors are matched by name, so that a fork of the SDK
+with the same names binds by one line."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ..core.errors import OutcomeUnknown, Rejected, ResilientError, TimedOut
+from ..core.outcome import report_of
+from .body import AsyncBody, RequestBody, SyncBody
+
+_NAMES = (
+    "TimeoutException",
+    "ConnectTimeout",
+    "ReadTimeout",
+    "WriteTimeout",
+    "PoolTimeout",
+    "NetworkError",
+    "ConnectError",
+    "ReadError",
+    "WriteError",
+    "ProxyError",
+    "UnsupportedProtocol",
+    "ProtocolError",
+    "LocalProtocolError",
+    "RemoteProtocolError",
+)
+
+
+class Binding:
+    """An SDK and its core.
+
+    Args:
+        home: the module of ours that binds it, such as ``resilient.httpx``; it has this object as
+        ``BINDING``.
+        sdk: the httpx-like module.
+        core: the httpcore-like module beneath it.
+    """
+
+    def __init__(self, home: str, sdk: Any, core: Any) -> None:
+        self.home = home
+        self.sdk = sdk
+        self.core = core
+        self._errors: dict[type, type] = {getattr(core, name): getattr(sdk, name) for name in _NAMES}
+        self.sync_body: Any = type("SyncBody", (SyncBody, sdk.SyncByteStream), {})
+        self.async_body: Any = type("AsyncBody", (AsyncBody, sdk.AsyncByteStream), {})
+        self._joined: dict[tuple[type, type], type] = {}
+
+    def request_body(self, request: Any, given: Any) -> RequestBody | None:
+        """The body of a request that is not in memory; None where it is.
+
+        Args:
+            given: what the caller handed in as a file, where that is known: something that can seek.
+        """
+        try:
+            request.content  # noqa: B018  (raises where the body is a stream)
+        except self.sdk.RequestNotRead:
+            return RequestBody(request.stream, given)
+        return None
+
+    def sdk_error(self, exc: BaseException, request: Any) -> Exception | None:
+        """The SDK's error for one of the core's; None where it is none."""
+        for cls in type(exc).__mro__:
+            to = self._errors.get(cls)
+            if to is not None:
+                error: Exception = to(str(exc), request=request)
+                error.__cause__ = exc
+                return error
+        return None
+
+    def own_error(self, exc: Exception, request: Any) -> Exception:
+        """Make an error of ours one of the SDK's too, in place: who catches the SDK's errors catches ours."""
+        if isinstance(exc, self.sdk.RequestError):
+            return exc
+        if isinstance(exc, TimedOut):
+            face = self.sdk.TimeoutException
+        elif isinstance(exc, Rejected):
+            face = self.sdk.TransportError
+        else:
+            return exc
+        exc.__class__ = self._join(type(exc), face)
+        exc.request = request  # type: ignore[attr-defined]
+        return exc
+
+    def outcome_unknown(
+        self, exc: Exception, request: Any, dependency: str, key: str | None, attempts: int
+    ) -> OutcomeUnknown:
+        """The error for a request that may have happened, of the class of the failure too."""
+        face = type(exc) if isinstance(exc, self.sdk.RequestError) else self.sdk.TimeoutException
+        cls: Any = self._join(OutcomeUnknown, face)
+        ask = "look whether it happened before sending it again"
+        if key is not None:
+            ask += ", or send it with the same .idempotency_key to a server that honours keys"
+        error: OutcomeUnknown = cls.__new__(cls)
+        OutcomeUnknown.__init__(
+            error,
+            f"{request.method} was sent {attempts} time{'s' if attempts > 1 else ''} and may have happened "
+            f"({type(exc).__name__}); {ask}",
+            dependency=dependency,
+            operation=request.method,
+            idempotency_key=key,
+            attempts=attempts,
+        )
+        error.request = request  # type: ignore[attr-defined]
+        report = report_of(exc)
+        if report is not None:
+            error.__dict__["resilient"] = report
+        return error
+
+    def _join(self, ours: type, face: type) -> type:
+        key = (ours, face)
+        found = self._joined.get(key)
+        if found is None:
+            fields = {"__module__": self.home, "__reduce__": _reduce, "_binding": self, "_parts": key}
+            found = self._joined[key] = type(ours.__name__, (ours, face), fields)
+        return found
+
+
+def _reduce(error: Any) -> tuple[Any, ...]:
+    ours, face = error._parts
+    fields = {name: value for name, value in error.__dict__.items() if name != "_request"}
+    return _rebuild, (error._binding.home, ours, face, error.args, fields)
+
+
+def _rebuild(
+    home: str, ours: type, face: type, args: tuple[Any, ...], fields: dict[str, Any]
+) -> ResilientError:
+    cls = import_module(home).BINDING._join(ours, face)
+    error: ResilientError = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(fields, _request=None)
+    return error

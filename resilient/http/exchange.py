@@ -1,0 +1,172 @@
+"""One request over one endpoint: take a connection, send, give it back. The sync and the async driver differ
+in ``await`` alone.
+
+There is no shield and no inner task: whatever interrupts a driver, the connection is either idle and kept, or
+killed without suspending."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.errors import TimedOut
+from .attempt import Attempt
+from .binding import Binding
+from .pool import Pool
+
+SMALL = 65_536
+"""Bytes: a body that is announced to be no larger is read inside the attempt, so that one that breaks is a
+failed attempt."""
+
+
+class Base:
+    """What both exchanges share.
+
+    Args:
+        binding: the SDK.
+        factory: a pool of the core's, used to make connections alone.
+        origin: the core's origin of the URL.
+        settings: of our `Pool`.
+    """
+
+    def __init__(self, binding: Binding, factory: Any, origin: Any, *, sync: bool, **settings: Any) -> None:
+        self.binding = binding
+        self.pool = Pool(lambda: factory.create_connection(origin), sync=sync, **settings)
+
+    def _request(self, request: Any, attempt: Attempt, trace: Any) -> Any:
+        core, url = self.binding.core, request.url
+        target = core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        return core.Request(
+            request.method,
+            target,
+            headers=[*request.headers.raw, *attempt.headers],
+            content=request.stream if attempt.body is None else attempt.body,
+            extensions=attempt.extensions(request.extensions, trace),
+        )
+
+    def error(self, exc: BaseException, attempt: Attempt, request: Any) -> Exception | None:
+        """What to raise in place of an error of the core's; a time-out at the deadline is ours."""
+        if isinstance(exc, self.binding.core.TimeoutException) and attempt.overdue():
+            error = TimedOut("the attempt ran out of time while it waited for the network")
+            error.__cause__ = exc
+            return error
+        return self.binding.sdk_error(exc, request)
+
+    def _small(self, request: Any, response: Any) -> bool:
+        if request.method == "HEAD" or response.status in (204, 304):
+            return True
+        for name, value in response.headers:
+            if name.lower() == b"content-length":
+                return bool(value.isdigit() and len(value) < 7 and int(value) <= SMALL)
+        return False
+
+
+class SyncExchange(Base):
+    """Sends requests from threads."""
+
+    def __init__(self, binding: Binding, factory: Any, origin: Any, **settings: Any) -> None:
+        super().__init__(binding, factory, origin, sync=True, **settings)
+
+    def send(self, request: Any, attempt: Attempt) -> Any:
+        """One request; its response, read if it is small.
+
+        Raises:
+            the SDK's errors, and `TimedOut`; the connection is given back or killed by then.
+        """
+        clock, pool = attempt.clock, self.pool
+        connection = pool.take(clock(), fresh=attempt.fresh)
+        attempt.reused = connection.uses > 1
+        body = None
+        try:
+            try:
+                response = connection.core.handle_request(self._request(request, attempt, attempt.trace))
+            finally:
+                if attempt.kill is not None:  # the connection was made just now
+                    connection.kill = attempt.kill
+            body = self.binding.sync_body(
+                response.stream,
+                attempt,
+                lambda exc: self.error(exc, attempt, request),
+                lambda: pool.give(connection, clock()),
+            )
+            stream = self._read(body) if self._small(request, response) else body
+        except BaseException as exc:
+            if body is None:
+                pool.give(connection, clock())
+            else:
+                body.close()
+            error = self.error(exc, attempt, request) if isinstance(exc, Exception) else None
+            if error is None:
+                raise
+            raise error from exc
+        return self.binding.sdk.Response(
+            response.status, headers=response.headers, stream=stream, extensions=response.extensions
+        )
+
+    def _read(self, body: Any) -> Any:
+        data = b"".join(body)
+        body.close()
+        return self.binding.sdk.ByteStream(data)
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+class AsyncExchange(Base):
+    """Sends requests from tasks."""
+
+    def __init__(self, binding: Binding, factory: Any, origin: Any, **settings: Any) -> None:
+        super().__init__(binding, factory, origin, sync=False, **settings)
+
+    async def send(self, request: Any, attempt: Attempt) -> Any:
+        """As `SyncExchange.send`."""
+        from ..core.loops import running_loop
+
+        clock, pool = attempt.clock, self.pool
+        connection = pool.take(clock(), running_loop() or TRIO, fresh=attempt.fresh)
+        attempt.reused = connection.uses > 1
+        body = None
+        try:
+            try:
+                response = await connection.core.handle_async_request(
+                    self._request(request, attempt, attempt.atrace)
+                )
+            finally:
+                if attempt.kill is not None:  # the connection was made just now
+                    connection.kill = attempt.kill
+            body = self.binding.async_body(
+                response.stream,
+                attempt,
+                lambda exc: self.error(exc, attempt, request),
+                lambda: pool.give(connection, clock()),
+            )
+            stream = await self._read(body) if self._small(request, response) else body
+        except BaseException as exc:
+            if body is None:
+                pool.give(connection, clock())
+            else:
+                await body.aclose()
+            error = self.error(exc, attempt, request) if isinstance(exc, Exception) else None
+            if error is None:
+                raise
+            raise error from exc
+        return self.binding.sdk.Response(
+            response.status, headers=response.headers, stream=stream, extensions=response.extensions
+        )
+
+    async def _read(self, body: Any) -> Any:
+        data = b"".join([chunk async for chunk in body])
+        await body.aclose()
+        return self.binding.sdk.ByteStream(data)
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+class _Trio:
+    """Stands for trio's loop, of which there is one per thread and which is never asked for."""
+
+    def is_closed(self) -> bool:
+        return False
+
+
+TRIO = _Trio()

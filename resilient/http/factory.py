@@ -1,0 +1,305 @@
+"""How transports and clients are put together from what the SDK's own constructors take."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.request import getproxies
+
+from ..core.clock import Clock
+from ..core.errors import PolicyError
+from ..core.pipeline import Pipeline
+from ..core.policy import Policy
+from ..policies.breaker.options import CircuitBreakerOptions
+from ..presets import standard
+from .attempt import Attempt
+from .binding import Binding
+from .endpoints import Endpoint, Endpoints
+from .logical import Dependency, is_ours
+from .pool import MAX_IDLE
+from .profiles import Profile, profile_of
+
+ORIGINS_OUTSIDE = 32
+"""Other authorities (of redirects) that connections are kept for."""
+
+
+class Outside:
+    """Sends what a redirect leads elsewhere: no policies, no headers of ours; the deadline holds.
+
+    Args:
+        make: makes the exchange for an origin.
+    """
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._exchanges: dict[tuple[str, str, int | None], Any] = {}  # guarded by _lock
+
+    def send(self, request: Any, attempt: Attempt) -> Any:
+        url = request.url
+        key = (url.scheme, url.host, url.port)
+        closing = None
+        with self._lock:
+            exchange = self._exchanges.pop(key, None)
+            if exchange is None:
+                exchange = self._make(url)
+                if len(self._exchanges) >= ORIGINS_OUTSIDE:
+                    closing = self._exchanges.pop(next(iter(self._exchanges)))
+            self._exchanges[key] = exchange  # the one used last is last
+        if closing is not None:
+            closing.close()
+        return exchange.send(request, attempt)
+
+    def close(self) -> None:
+        with self._lock:
+            exchanges, self._exchanges = list(self._exchanges.values()), {}
+        for exchange in exchanges:
+            exchange.close()
+
+
+class Wiring:
+    """What all exchanges of one client share: TLS, proxy, local address, pool settings."""
+
+    def __init__(
+        self,
+        binding: Binding,
+        *,
+        asynchronous: bool,
+        verify: Any = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = False,
+        limits: Any = None,
+        proxy: Any = None,
+        uds: str | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,
+        ssl_context: Any = None,
+    ) -> None:
+        if http2 or not http1:
+            raise PolicyError("client: http2=True is not supported; leave it out: HTTP/1.1 is spoken")
+        self.binding = binding
+        self.asynchronous = asynchronous
+        # Made once: it takes 25 ms.
+        self.ssl_context = ssl_context or binding.sdk.create_ssl_context(
+            verify=verify, cert=cert, trust_env=trust_env
+        )
+        self.proxy = None if proxy is None else _core_proxy(binding, proxy)
+        self._options = {"uds": uds, "local_address": local_address, "socket_options": socket_options}
+        self._pool: dict[str, Any] = {}
+        if limits is not None:
+            self._pool["max_idle"] = MAX_IDLE if limits.keepalive_expiry is None else limits.keepalive_expiry
+            if limits.max_keepalive_connections is not None:
+                self._pool["keep"] = limits.max_keepalive_connections
+
+    def exchange(self, url: Any, pin: tuple[str, int] | None = None) -> Any:
+        """What sends to the URL's origin, dialling ``pin`` where one is given."""
+        from .astreams import AsyncBackend
+        from .exchange import AsyncExchange, SyncExchange
+        from .streams import Backend
+
+        core = self.binding.core
+        pin = None if self.proxy is not None else pin
+        if self.asynchronous:
+            pool, backend, kind = core.AsyncConnectionPool, AsyncBackend(core, pin), AsyncExchange
+        else:
+            pool, backend, kind = core.ConnectionPool, Backend(core, pin), SyncExchange
+        factory = pool(
+            ssl_context=self.ssl_context, proxy=self.proxy, network_backend=backend, **self._options
+        )
+        origin = core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/").origin
+        return kind(self.binding, factory, origin, **self._pool)
+
+
+def assemble(
+    wiring: Wiring, dependency: Dependency, base_url: Any, endpoints: Sequence[str]
+) -> tuple[Endpoints[Any], Any]:
+    """Where a dependency is, and what sends elsewhere."""
+    options = None
+    if len(endpoints) > 1:
+        breaker = dependency.pipeline["breaker"] if "breaker" in dependency.pipeline else None
+        options = CircuitBreakerOptions() if breaker is None else _ejection(breaker.options)
+    if endpoints:
+        places = [Endpoint(each, wiring.exchange(base_url, _address(each)), options) for each in endpoints]
+    else:
+        port = base_url.port or {"http": 80, "https": 443}.get(base_url.scheme, 0)
+        places = [Endpoint(f"{base_url.host}:{port}", wiring.exchange(base_url))]
+    return Endpoints(places), Outside(wiring.exchange)
+
+
+def around(leaf: Any) -> tuple[Endpoints[Any], Any]:
+    """The same for a transport of the user's: it is where everything goes."""
+    return Endpoints([Endpoint("", leaf)]), leaf
+
+
+_CONNECTION_OPTIONS = (
+    "verify",
+    "cert",
+    "http1",
+    "http2",
+    "proxy",
+    "limits",
+    "uds",
+    "local_address",
+    "socket_options",
+)
+"""What says how to connect; the SDK's client takes the rest."""
+
+
+def refuse_beside_transport(endpoints: Sequence[str], options: dict[str, Any]) -> None:
+    """A transport of the user's connects by itself: options that say how would be without effect."""
+    useless = [name for name in _CONNECTION_OPTIONS if name in options] + ["endpoints"] * bool(endpoints)
+    if useless:
+        raise PolicyError(
+            f"client: {', '.join(useless)} would be without effect beside transport=; give them to that "
+            "transport"
+        )
+
+
+class Given:
+    """A client's arguments, sorted: those for the SDK's client, and those that say how to connect."""
+
+    def __init__(
+        self, client: dict[str, Any], connection: dict[str, Any], proxies: dict[str, str | None]
+    ) -> None:
+        self.client = client
+        self.connection = connection
+        self._proxies = proxies
+
+    def build(
+        self, make: Callable[..., Any], policies: Policy | None, clock: Clock | None
+    ) -> tuple[Any, dict[str, Any]]:
+        """The client's transport and its mounts, which share their policies; ``make`` makes a transport."""
+        transport = make(policies=policies, clock=clock, **self.connection)
+        shared = {**self.connection, "policies": transport.pipeline}
+        mounts: dict[str, Any] = {
+            pattern: transport if proxy is None else make(**{**shared, "proxy": proxy})
+            for pattern, proxy in self._proxies.items()
+        }
+        mounts.update(self.client.pop("mounts", None) or {})
+        return transport, mounts
+
+
+def split(options: dict[str, Any], endpoints: Sequence[str]) -> Given:
+    """Sort a client's arguments, and look at the environment's proxies as the SDK would."""
+    connection = {name: options[name] for name in _CONNECTION_OPTIONS if name in options}
+    client = {name: value for name, value in options.items() if name not in _CONNECTION_OPTIONS}
+    trust_env = options.get("trust_env", True)
+    if client.get("transport") is not None:
+        connection["transport"] = client.pop("transport")
+        return Given(client, connection, {})
+    client.pop("transport", None)
+    connection["trust_env"] = trust_env
+    if endpoints and connection.get("proxy") is not None:
+        raise PolicyError(
+            "client: a proxy dials by itself, so endpoints= would be without effect; leave one of them out"
+        )
+    proxies = environment_proxies() if trust_env and not endpoints and connection.get("proxy") is None else {}
+    return Given(client, connection, proxies)
+
+
+def _ejection(options: CircuitBreakerOptions) -> CircuitBreakerOptions:
+    from dataclasses import replace
+
+    return replace(options, listeners=(), storage=None)
+
+
+def depend(
+    binding: Binding,
+    name: str,
+    base_url: Any,
+    policies: Policy | None,
+    profile: Profile | str,
+    clock: Clock | None,
+    limits: Any,
+    endpoints: Sequence[str],
+) -> Dependency:
+    """What a client's arguments say of the service.
+
+    Raises:
+        PolicyError: they contradict each other.
+    """
+    if not isinstance(name, str) or not name:
+        raise PolicyError(f"client: name={name!r} must name the dependency; write client('payments', ...)")
+    most = None if limits is None else limits.max_connections
+    if policies is None:
+        settings: dict[str, Any] = {} if clock is None else {"clock": clock}
+        if most is not None:
+            settings["concurrency"] = most
+        pipeline: Pipeline = standard(name, **settings)
+    else:
+        pipeline = policies if isinstance(policies, Pipeline) else Pipeline(policies)
+        if pipeline.name is None:
+            pipeline = Pipeline(pipeline, name=name, clock=pipeline.clock if clock is None else clock)
+        if clock is not None and clock is not pipeline.clock:
+            raise PolicyError(
+                "client: clock= differs from the clock of policies=; give it to the pipeline alone"
+            )
+        bulkhead = pipeline["bulkhead"].options.limit if "bulkhead" in pipeline else None
+        if most is not None and (bulkhead is None or bulkhead > most):
+            raise PolicyError(
+                f"client: limits.max_connections={most} is held by a bulkhead; put Bulkhead({most}) into "
+                "policies="
+            )
+    if base_url.scheme not in ("http", "https") or not base_url.host:
+        raise PolicyError(
+            f"client: base_url={str(base_url)!r} must be absolute; write 'http://payments.shop.svc'"
+        )
+    authority = (base_url.scheme, base_url.host, base_url.port)
+    return Dependency(
+        name, binding, authority, pipeline, profile_of(profile), bool(endpoints) or is_ours(base_url.host)
+    )
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise PolicyError(f"client: endpoints has {text!r}, which is not host:port; write '10.0.0.7:8080'")
+    return host.strip("[]"), int(port)
+
+
+def _core_proxy(binding: Binding, proxy: Any) -> Any:
+    given = proxy if isinstance(proxy, binding.sdk.Proxy) else binding.sdk.Proxy(url=proxy)
+    url = given.url
+    return binding.core.Proxy(
+        url=binding.core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        auth=given.raw_auth,
+        headers=given.headers.raw,
+        ssl_context=given.ssl_context,
+    )
+
+
+def environment_proxies() -> dict[str, str | None]:
+    """URL patterns of the SDK and the proxy that the environment names for each; None: no proxy.
+
+    Rules as the SDK's own: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``.
+    """
+    given = getproxies()
+    found: dict[str, str | None] = {}
+    for scheme in ("http", "https", "all"):
+        if given.get(scheme):
+            proxy = given[scheme]
+            found[f"{scheme}://"] = proxy if "://" in proxy else f"http://{proxy}"
+    for host in (part.strip() for part in given.get("no", "").split(",")):
+        if host == "*":
+            return {}
+        if not host:
+            continue
+        if "://" in host:
+            found[host] = None
+        elif _is_address(host):
+            found[f"all://[{host}]" if ":" in host else f"all://{host}"] = None
+        else:
+            found[f"all://{host}" if host.lower() == "localhost" else f"all://*{host}"] = None
+    return found
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("/")[0])
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,236 @@
+"""One logical call over HTTP: what both drivers decide, without I/O.
+
+A logical call is one ``client.send()``. Its state rides in ``request.extensions["resilient"]``, which the SDK
+hands on over redirects and auth flows; so all of these share one deadline and one idempotency key."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from ..core.call import CURRENT, Call
+from ..core.clock import Clock
+from ..core.errors import DeadlineExceeded, PolicyError, ResilientError, TimedOut
+from ..core.keys import new_key
+from ..core.outcome import Discarded, Evidence, Report, attach, report_of
+from ..core.pipeline import Pipeline
+from .binding import Binding
+from .profiles import IDEMPOTENT_METHODS, METHODS_WITH_KEY, Profile
+
+STATE = "resilient"
+"""The key of the state in ``request.extensions``, and of the report in ``response.extensions``."""
+
+
+class Logical:
+    """The state of one logical call.
+
+    Attributes:
+        deadline: of the whole call, over all hops; None before the first one began.
+        key: the idempotency key, and whether it was made here (and not by the caller).
+        attempts: how many times something was sent, or tried to.
+        tried: the endpoints that were.
+        fresh: whether the next attempt must not use a connection that was used before.
+        evidence: how far the last attempt got.
+        address: the endpoint of the last attempt.
+        repeatable: whether the request may be sent again after it may have happened.
+    """
+
+    __slots__ = (
+        "address",
+        "attempts",
+        "body",
+        "deadline",
+        "evidence",
+        "fresh",
+        "key",
+        "made_key",
+        "repeatable",
+        "tried",
+    )
+
+    def __init__(self) -> None:
+        self.deadline: float | None = None
+        self.key: str | None = None
+        self.made_key = False
+        self.attempts = 0
+        self.tried: set[Any] = set()
+        self.fresh = False
+        self.evidence = Evidence.NOT_SENT
+        self.address: str | None = None
+        self.repeatable = False
+        self.body: Any = None
+
+    def begin_attempt(self, endpoint: Any) -> None:
+        """Another attempt, at ``endpoint``."""
+        self.attempts += 1
+        self.tried.add(endpoint)
+        self.address = endpoint.address or None
+        self.evidence = Evidence.NOT_SENT
+
+    def report(self, **known: Any) -> Report:
+        """What is known of the call now."""
+        return Report(evidence=self.evidence, attempts=self.attempts, endpoint=self.address, **known)
+
+
+class Answered(Discarded):
+    """An answer that policies are to see as a failure. It becomes the response again when all is said."""
+
+    def __init__(self, response: Any) -> None:
+        super().__init__(f"HTTP {response.status_code}")
+        self.response = response
+
+    def discard(self, seconds: float, /) -> None:
+        drain = getattr(self.response.stream, "drain", None)
+        if drain is None:
+            self.response.close()
+        else:
+            drain(seconds)
+
+    async def adiscard(self, seconds: float, /) -> None:
+        drain = getattr(self.response.stream, "adrain", None)
+        if drain is None:
+            await self.response.aclose()
+        else:
+            await drain(seconds)
+
+
+class Dependency:
+    """What a transport knows of the service it calls.
+
+    Args:
+        name: of the dependency.
+        binding: the SDK.
+        authority: ``(scheme, host, port)`` of the client's own base URL; None: every authority is the
+        client's own.
+        pipeline: the policies.
+        profile: what the service does with keys.
+        ours: whether headers of ours may be sent to it: a cluster name or loopback.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        binding: Binding,
+        authority: tuple[str, str, int | None] | None,
+        pipeline: Pipeline,
+        profile: Profile,
+        ours: bool,
+    ) -> None:
+        self.name = name
+        self.binding = binding
+        self.authority = authority
+        self.pipeline = pipeline
+        self.profile = profile
+        self.ours = ours
+        self.clock: Clock = pipeline.clock
+        self.total: float | None = next(
+            (
+                p.seconds
+                for i, p in enumerate(pipeline.policies)
+                if p.kind == "timeout" and _total(pipeline, i)
+            ),
+            None,
+        )
+        self.max_attempts: int = pipeline["retry"].options.attempts if "retry" in pipeline else 1
+        self.connect_timeout: float | None = getattr(pipeline, "connect_timeout", None)
+
+    def owns(self, request: Any) -> bool:
+        """Whether the request goes to the client's own authority, and not somewhere that a redirect points
+        to."""
+        url = request.url
+        return self.authority is None or self.authority == (url.scheme, url.host, url.port)
+
+    def begin(self, request: Any) -> tuple[Logical, Call]:
+        """A hop begins: the state of its logical call, and the Call to put in force."""
+        call = CURRENT.get()
+        logical = request.extensions.get(STATE)
+        if logical is None:
+            logical = Logical()
+            request.extensions = {**request.extensions, STATE: logical}
+        elif not isinstance(logical, Logical):
+            raise PolicyError(f"request extensions: {STATE!r} is kept for the library; leave it out")
+        if logical.deadline is not None:
+            call = call.with_deadline(logical.deadline)
+        elif self.total is not None:
+            logical.deadline = self.clock.monotonic() + self.total
+        return logical, call
+
+    def prepare(self, request: Any, logical: Logical, call: Call) -> Call:
+        """The key, and whether the request may be repeated."""
+        profile, headers = self.profile, request.headers
+        logical.body = self.binding.request_body(request, None)
+        if request.method in METHODS_WITH_KEY and profile.sends:
+            given = headers.get(profile.header)
+            if given is not None and not logical.made_key:
+                logical.key = given.strip('"')
+            elif logical.key is None:
+                logical.key = call.child_key(f"{self.name} {request.method} {request.url.path}") or new_key()
+                logical.made_key = True
+            if logical.made_key:
+                headers[profile.header] = profile.on_the_wire(logical.key)
+        else:
+            self.strip_key(request, logical)
+        keyed = profile.honours and logical.key is not None and request.method in METHODS_WITH_KEY
+        logical.repeatable = request.method in IDEMPOTENT_METHODS or keyed
+        return call.with_repeatable(logical.repeatable)
+
+    def strip_key(self, request: Any, logical: Logical) -> None:
+        """A key that was made here does not follow a redirect to GET (303) or to another authority."""
+        if logical.made_key and self.profile.header in request.headers:
+            del request.headers[self.profile.header]
+
+    def own_headers(self, call: Call, now: float) -> list[tuple[bytes, bytes]]:
+        """What we tell services of our own about this attempt; nothing to anybody else."""
+        if not self.ours:
+            return []
+        attempt = max(call.attempt, 1)
+        headers = [(b"Resilient-Attempt", f"{attempt}/{max(self.max_attempts, attempt)}".encode())]
+        if call.deadline is not None:
+            left = call.deadline - now
+            # A little less than what is left, for the way; relative, so that clocks need not agree.
+            headers.append(
+                (b"Resilient-Timeout-Ms", b"%d" % max(0, int((left - min(0.005, left / 100)) * 1000)))
+            )
+        headers.append((b"Resilient-Criticality", call.criticality.value.encode()))
+        return headers
+
+    # ------------------------------------------------------------------------------------------ the end of it
+    def ended(self, exc: Exception, request: Any, logical: Logical, outer: Call) -> Exception:
+        """What the caller gets to see in place of ``exc``: an error that is also the SDK's; or ``exc``
+        itself."""
+        binding = self.binding
+        report = report_of(exc)
+        evidence = report.evidence if report is not None else logical.evidence
+        if logical.attempts:
+            report = attach(exc, attempts=logical.attempts, endpoint=logical.address, evidence=evidence)
+        if (
+            exc.__class__ is TimedOut
+            and outer.deadline is not None
+            and self.clock.monotonic() >= outer.deadline
+        ):
+            exc.__class__ = DeadlineExceeded  # what ran out was the caller's own time
+        failed_on_the_way = isinstance(exc, (TimedOut, binding.sdk.TransportError))
+        if failed_on_the_way and evidence is Evidence.UNKNOWN and logical.attempts and not logical.repeatable:
+            return binding.outcome_unknown(exc, request, self.name, logical.key, logical.attempts)
+        if isinstance(exc, ResilientError):
+            return binding.own_error(exc, request)
+        return exc
+
+    def no_time_left(self) -> DeadlineExceeded:
+        error = DeadlineExceeded("the deadline is over: nothing was sent", dependency=self.name)
+        attach(error, evidence=Evidence.NOT_SENT, transient=False)
+        return error
+
+
+def _total(pipeline: Pipeline, index: int) -> bool:
+    return any(policy.repeats for policy in pipeline.policies[index + 1 :])
+
+
+def is_ours(host: str) -> bool:
+    """Whether a host is in the cluster or on this machine, by its name alone."""
+    host = host.strip("[]").rstrip(".").lower()
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    return "." not in host or host.endswith((".svc", ".cluster.local", ".localhost")) or ".svc." in host

@@ -1,0 +1,149 @@
+"""Who may use which connection of one endpoint: no I/O, one short lock, the same for sync and async.
+
+Connections are the core's, made by the public ``create_connection`` of one of its pools, which serves as a
+factory and never sends anything itself. The pool is ours, because the core's loses a place for ever when a
+request is cancelled at the wrong moment. A connection goes back only if it is idle; any other is killed,
+which never suspends."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..core.forks import tell_after_fork
+
+MAX_AGE = 300.0
+"""Seconds after which a connection is not used again, so that new pods get traffic; +-20 %, so that not all
+go at once."""
+MAX_IDLE = 4.0
+"""Seconds: below the keep-alive of common servers (uvicorn and Node: 5), so that it is we who close, not
+they."""
+
+
+class Connection:
+    """One connection and what we know of it."""
+
+    __slots__ = ("core", "idle_since", "kill", "loop", "old_at", "uses")
+
+    def __init__(self, core: Any, loop: Any, old_at: float) -> None:
+        self.core = core
+        self.loop = loop
+        self.old_at = old_at
+        self.idle_since = 0.0
+        self.uses = 0
+        self.kill: Callable[[], None] = _nothing
+
+    def usable(self, now: float, max_idle: float) -> bool:
+        core = self.core
+        return (
+            now < self.old_at
+            and now - self.idle_since < max_idle
+            and core.is_idle()
+            and not core.has_expired()
+            and not core.is_closed()
+        )
+
+
+def _nothing() -> None:
+    """There is no stream to kill yet."""
+
+
+class Pool:
+    """The connections of one endpoint.
+
+    Args:
+        connect: makes a new connection object of the core's; does no I/O.
+        max_age: seconds, +-20 %.
+        max_idle: seconds.
+        keep: idle connections at most.
+        sync: whether its connections belong to no event loop.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        *,
+        max_age: float = MAX_AGE,
+        max_idle: float = MAX_IDLE,
+        keep: int = 100,
+        sync: bool = True,
+    ) -> None:
+        self._connect = connect
+        self._max_age = max_age
+        self._max_idle = max_idle
+        self._keep = keep
+        self._sync = sync
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []  # the one used last is last; guarded by _lock
+        self._closed = False  # guarded by _lock
+        self.opened = 0  # connections made so far; guarded by _lock
+        self.in_use = 0  # guarded by _lock
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a child the parent's connections are let go without a word on them."""
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        idle, self._idle, self.in_use = self._idle, [], 0
+        if self._sync:
+            for connection in idle:
+                connection.kill()
+        # Transports of the parent's event loop are not touched: they share its selector.
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait to be used again."""
+        return len(self._idle)
+
+    def take(self, now: float, loop: Any = None, *, fresh: bool = False) -> Connection:
+        """A connection to send one request on: the one that was used last, or a new one."""
+        dead: list[Connection] = []
+        found = None
+        with self._lock:
+            if not fresh:
+                foreign = []
+                while self._idle:
+                    connection = self._idle.pop()
+                    if connection.loop is not loop:
+                        if not connection.loop.is_closed():
+                            foreign.append(connection)  # another loop of this process uses it
+                    elif connection.usable(now, self._max_idle):
+                        found = connection
+                        break
+                    else:
+                        dead.append(connection)
+                self._idle[:0] = foreign
+            self.in_use += 1
+            if found is None:
+                self.opened += 1
+        for connection in dead:
+            connection.kill()
+        if found is None:
+            age = self._max_age * (0.8 + 0.4 * random.random())
+            found = Connection(self._connect(), loop, now + age)
+        found.uses += 1
+        return found
+
+    def give(self, connection: Connection, now: float) -> None:
+        """The request is over, in whatever way."""
+        core = connection.core
+        idle = core.is_idle() and not core.is_closed() and now < connection.old_at
+        with self._lock:
+            self.in_use -= 1
+            if idle and not self._closed and len(self._idle) < self._keep:
+                connection.idle_since = now
+                self._idle.append(connection)
+                return
+        connection.kill()
+
+    def close(self) -> None:
+        """Kill what is idle; what is in use is killed when it comes back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.kill()

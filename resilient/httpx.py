@@ -1,0 +1,181 @@
+"""Resilient clients for httpx: plain ``httpx.Client`` and ``httpx.AsyncClient``, with every policy inside.
+
+Example:
+    >>> import resilient.httpx
+    >>> with resilient.httpx.client("payments", base_url="http://payments.shop.svc") as client:
+    ...     type(client).__module__
+    'httpx'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import httpcore
+import httpx
+
+from .core.clock import Clock
+from .core.policy import Policy
+from .http.binding import Binding
+from .http.factory import Wiring, around, assemble, depend, refuse_beside_transport, split
+from .http.profiles import Profile
+from .http.transport import AsyncTransport as _AsyncDriver
+from .http.transport import SyncTransport as _SyncDriver
+from .http.wrapped import AsyncWrapped, SyncWrapped
+
+__all__ = ["AsyncTransport", "Profile", "Transport", "async_client", "client", "wrap"]
+
+BINDING = Binding(__name__, httpx, httpcore)
+
+
+class Transport(_SyncDriver, httpx.BaseTransport):
+    """A sync transport with policies, for ``httpx.Client(transport=...)``.
+
+    Args:
+        name: of the dependency, in errors, events and metrics.
+        base_url: the service; requests to another authority (a redirect's) pass with the deadline alone.
+        policies: a pipeline; None: `standard(name)`.
+        endpoints: addresses, ``host:port``, to dial in place of the URL's own; URL, Host and certificate name
+        stay.
+        profile: what the service does with idempotency keys: ``"none"``, ``"unknown"``, ``"supported"``,
+            ``"required"`` or a `Profile`.
+        clock: where time comes from.
+        transport: where requests go in place of our connections: Mock, WSGI, your own.
+        **options: verify, cert, trust_env, limits, proxy, uds, local_address, socket_options: as
+            ``httpx.HTTPTransport`` takes them.
+
+    Raises:
+        PolicyError: arguments that contradict each other or mean nothing.
+
+    Thread-safe. Opens no socket before the first request.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: httpx.URL | str,
+        policies: Policy | None = None,
+        endpoints: Sequence[str] = (),
+        profile: Profile | str = "unknown",
+        clock: Clock | None = None,
+        transport: httpx.BaseTransport | None = None,
+        **options: Any,
+    ) -> None:
+        url = httpx.URL(base_url)
+        dependency = depend(BINDING, name, url, policies, profile, clock, options.get("limits"), endpoints)
+        if transport is None:
+            super().__init__(
+                dependency,
+                *assemble(Wiring(BINDING, asynchronous=False, **options), dependency, url, endpoints),
+            )
+        else:
+            refuse_beside_transport(endpoints, options)
+            super().__init__(dependency, *around(SyncWrapped(BINDING, transport)))
+
+
+class AsyncTransport(_AsyncDriver, httpx.AsyncBaseTransport):
+    """An async transport with policies, for ``httpx.AsyncClient(transport=...)``; asyncio, uvloop and trio.
+
+    Arguments as `Transport`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: httpx.URL | str,
+        policies: Policy | None = None,
+        endpoints: Sequence[str] = (),
+        profile: Profile | str = "unknown",
+        clock: Clock | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        **options: Any,
+    ) -> None:
+        url = httpx.URL(base_url)
+        dependency = depend(BINDING, name, url, policies, profile, clock, options.get("limits"), endpoints)
+        if transport is None:
+            super().__init__(
+                dependency,
+                *assemble(Wiring(BINDING, asynchronous=True, **options), dependency, url, endpoints),
+            )
+        else:
+            refuse_beside_transport(endpoints, options)
+            super().__init__(dependency, *around(AsyncWrapped(BINDING, transport)))
+
+
+def client(
+    name: str,
+    *,
+    base_url: httpx.URL | str,
+    policies: Policy | None = None,
+    endpoints: Sequence[str] = (),
+    profile: Profile | str = "unknown",
+    clock: Clock | None = None,
+    **options: Any,
+) -> httpx.Client:
+    """A plain ``httpx.Client`` whose requests to ``base_url`` run under policies.
+
+    Args:
+        name: of the dependency.
+        base_url: the service.
+        policies: a pipeline; None: `standard(name)`.
+        endpoints: addresses to dial; see `Transport`.
+        profile: what the service does with idempotency keys; see `Transport`.
+        clock: where time comes from.
+        **options: whatever ``httpx.Client`` takes. ``transport=`` is wrapped; proxies of the environment are
+            used as httpx uses them.
+
+    Raises:
+        PolicyError: arguments that contradict each other or mean nothing.
+
+    Example:
+        >>> import httpx, resilient.httpx
+        >>> bank = httpx.MockTransport(lambda request: httpx.Response(201))
+        >>> with resilient.httpx.client("bank", base_url="http://bank.svc", transport=bank) as client:
+        ...     client.post("/charges", json={"cents": 995}).status_code
+        201
+    """
+    given = split(options, endpoints)
+    make = partial(Transport, name, base_url=base_url, endpoints=endpoints, profile=profile)
+    transport, mounts = given.build(make, policies, clock)
+    return httpx.Client(base_url=base_url, transport=transport, mounts=mounts, **given.client)
+
+
+def async_client(
+    name: str,
+    *,
+    base_url: httpx.URL | str,
+    policies: Policy | None = None,
+    endpoints: Sequence[str] = (),
+    profile: Profile | str = "unknown",
+    clock: Clock | None = None,
+    **options: Any,
+) -> httpx.AsyncClient:
+    """A plain ``httpx.AsyncClient`` whose requests to ``base_url`` run under policies. Arguments as
+    `client`."""
+    given = split(options, endpoints)
+    make = partial(AsyncTransport, name, base_url=base_url, endpoints=endpoints, profile=profile)
+    transport, mounts = given.build(make, policies, clock)
+    return httpx.AsyncClient(base_url=base_url, transport=transport, mounts=mounts, **given.client)
+
+
+def wrap(
+    transport: Any,
+    name: str,
+    *,
+    base_url: httpx.URL | str,
+    policies: Policy | None = None,
+    profile: Profile | str = "unknown",
+    clock: Clock | None = None,
+) -> Any:
+    """Policies around a transport that you have: Mock, ASGI, WSGI, your own.
+
+    Gives a `Transport`, or an `AsyncTransport` where ``transport`` is async only.
+
+    What was sent is known from httpcore's trace events where the transport has them, else from the class of
+    its errors. Arguments as `Transport`."""
+    kind: Any = Transport if isinstance(transport, httpx.BaseTransport) else AsyncTransport
+    return kind(name, base_url=base_url, policies=policies, profile=profile, clock=clock, transport=transport)
