@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, settings
 
 # "ci", the default: the same examples on every run, on machines of any speed.
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-# "dev" looks for examples that nobody has seen yet, and keeps those that failed: HYPOTHESIS_PROFILE=dev make test
+# "dev" looks for examples that no run has seen, and keeps those that failed: HYPOTHESIS_PROFILE=dev make test
 settings.register_profile("dev", deadline=None, max_examples=500, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Async tests run under asyncio; a test file that means trio or uvloop too says so with a fixture of this name."""
+    """Async tests run under asyncio; a file that means trio or uvloop too has a fixture of this name."""
     return "asyncio"

@@ -59,9 +59,9 @@ def test_types_are_shipped() -> None:
     assert (ROOT / "resilient" / "py.typed").read_bytes() == b""
 
 
-def test_the_ground_floor_imports_the_standard_library_only() -> None:
-    foreign = {}
-    for path in files(ROOT / "resilient" / "core"):
+def foreign_imports(top: Path) -> Iterator[tuple[str, str]]:
+    """Where something is imported that is neither ours nor the standard library's, and what."""
+    for path in files(top):
         if path.suffix != ".py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
@@ -72,8 +72,24 @@ def test_the_ground_floor_imports_the_standard_library_only() -> None:
                 names = [node.module]
             for name in names:
                 if name.partition(".")[0] not in {*sys.stdlib_module_names, "resilient"}:
-                    foreign[f"{path.relative_to(ROOT)}:{node.lineno}"] = name
-    assert foreign == {}
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", name.partition(".")[0]
+
+
+def test_the_ground_floor_imports_the_standard_library_only() -> None:
+    assert dict(foreign_imports(ROOT / "resilient" / "core")) == {}
+
+
+def test_what_is_imported_is_declared() -> None:
+    declared = {re.split(r"[^a-z0-9-]", each)[0] for each in PROJECT["project"]["dependencies"]}
+    declared.add("trio")  # imported only under its own loop: whoever gets there has it
+    owners = importlib.metadata.packages_distributions()
+    undeclared = {
+        place: name
+        for place, name in foreign_imports(ROOT / "resilient")
+        if not place.startswith("resilient/testing/")  # what a test kit needs, those who test have
+        and declared.isdisjoint(owner.lower() for owner in owners.get(name, []))
+    }
+    assert undeclared == {}
 
 
 def test_every_dependency_has_a_range() -> None:

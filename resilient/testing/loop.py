@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-from .clock import ORIGIN_THREADS, ManualClock
+from .clock import ORIGIN_THREADS, ManualClock, Outside
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._clock_resolution = max(1e-9, 2 * math.ulp(when))
         self._manual._move(to=when, mover=self._wake)
 
-    def _may_hear(self, outsiders: list[Any]) -> bool:
+    def _may_hear(self, outsiders: list[Outside]) -> bool:
         """Whether it waits for a socket other than those to origins, which told us that they are idle."""
         for key in self._selector.get_map().values():  # type: ignore[attr-defined]
             if key.fd == self._ssock.fileno():  # type: ignore[attr-defined]  # for other threads

@@ -93,7 +93,6 @@ class Origin:
         self._reserved: socket.socket | None = None  # bound, not listening: refuses, and keeps the port ours
         self._address: tuple[str, int] = ("", 0)
         self._refusing = False  # asked to the acceptor
-        self._accepting = False
         self._running = False
         self._acceptor: threading.Thread | None = None
         self._bell: socket.socket | None = None  # what is sent here, the acceptor hears
@@ -351,9 +350,8 @@ class Origin:
     def busy(self) -> bool:
         """Whether something is left to be done that needs no time to pass. For virtual-time loops."""
         with self._changed:
-            # First the queue, then whether one is just being taken out of it: the other way round it could
-            # slip by.
-            if (self._listener is not None and _ready(self._listener, 0)) or self._accepting:
+            # Connections are taken out of the queue under the lock too, so none can slip by in between.
+            if self._listener is not None and _ready(self._listener, 0):
                 return True
             connections = list(self._connections)
         return any(connection.busy() for connection in connections)
@@ -387,28 +385,24 @@ class Origin:
 
     def _take_connection(self, listener: socket.socket) -> None:
         with self._changed:
-            self._accepting = True
             try:
                 sock, _ = listener.accept()
             except OSError:
                 return  # its client has left already
-            else:
-                connection = Connection(sock, self._accepted + 1, self)
-                if len(self._connections) >= self.max_connections:
-                    connection.reset()
-                    return
-                self._accepted += 1
-                self._connections.add(connection)
-                step = self._next_step() if self._upcoming().on_accept else None
-                thread = threading.Thread(
-                    target=self._serve,
-                    args=(connection, step),
-                    name=f"{ORIGIN_THREADS}-{self.port}-{connection.number}",
-                    daemon=True,
-                )
-                self._threads = {thread, *(each for each in self._threads if each.is_alive())}
-            finally:
-                self._accepting = False
+            connection = Connection(sock, self._accepted + 1, self)
+            if len(self._connections) >= self.max_connections:
+                connection.reset()
+                return
+            self._accepted += 1
+            self._connections.add(connection)
+            step = self._next_step() if self._upcoming().on_accept else None
+            thread = threading.Thread(
+                target=self._serve,
+                args=(connection, step),
+                name=f"{ORIGIN_THREADS}-{self.port}-{connection.number}",
+                daemon=True,
+            )
+            self._threads = {thread, *(each for each in self._threads if each.is_alive())}
         self.changed()
         thread.start()
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PER_CALL = ("before_call", "success", "failure")
 _NEVER = 10**9
+_SHOWN_AS = {CLOSED: CLOSED, DISABLED: CLOSED, OPEN: OPEN, FORCED_OPEN: OPEN, HALF_OPEN: HALF_OPEN}
 
 
 class Face:
@@ -35,13 +36,14 @@ class Face:
         self._breaker = breaker
         self._listeners = listeners
         self._storage = storage
-        self._real: pybreaker.CircuitBreaker | None = None
+        self._made: dict[str, pybreaker.CircuitBreaker] = {}
         self.per_call = tuple(each for each in listeners if _hears_calls(each))
 
     @property
     def real(self) -> pybreaker.CircuitBreaker:
         """The pybreaker object; made, and pybreaker imported, at the first use."""
-        if self._real is None:
+        found = self._made.get("real")
+        if found is None:
             import pybreaker
 
             options = self._breaker.options
@@ -52,7 +54,7 @@ class Face:
                         "subclass that, or "
                         "listen to events with resilient.subscribe(...)"
                     )
-            self._real = pybreaker.CircuitBreaker(
+            made = pybreaker.CircuitBreaker(
                 fail_max=_NEVER,  # ours decides when to open
                 reset_timeout=options.open_for,
                 success_threshold=_NEVER,
@@ -60,18 +62,19 @@ class Face:
                 name=options.name,
                 **({} if self._storage is None else {"state_storage": self._storage}),
             )
-        return self._real
+            found = self._made.setdefault("real", made)  # one atomic step: threads that come at once get the same
+        return found
 
     def follow(self, change: Change) -> None:
         """Make the pybreaker object take the step that ours took."""
-        if change.observed:
+        if change.observed or _SHOWN_AS[change.old] == _SHOWN_AS[change.new]:
             return
         real = self.real
         if change.new in (OPEN, FORCED_OPEN):
             real.open()
         elif change.new == HALF_OPEN:
             real.half_open()
-        elif change.new in (CLOSED, DISABLED):
+        else:
             real.close()
 
     # Per-call hooks run in the order in which pybreaker runs them: before_call once admitted; failure before

@@ -324,14 +324,18 @@ class BreakerState:
 
     def _tell(self) -> None:
         """Tell the changes in order, each once, whichever thread is here first; never under the lock."""
-        while True:
-            with self._lock:
-                if self._telling or not self._changes:
-                    return
-                change = self._changes.popleft()
-                self._telling = True
-            try:
-                self._changed(change)
-            finally:
+        telling = False
+        try:
+            while True:
                 with self._lock:
-                    self._telling = False
+                    if self._telling and not telling:
+                        return
+                    if not self._changes:
+                        self._telling = telling = False
+                        return
+                    self._telling = telling = True
+                    change = self._changes.popleft()
+                self._changed(change)
+        finally:
+            if telling:  # a signal handler raised: the next one goes on, or nobody would ever tell again
+                self._telling = False

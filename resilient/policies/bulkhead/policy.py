@@ -7,10 +7,10 @@ from ...core.options import seconds
 from ...core.outcome import Verdict
 from ...core.policy import Gate, Policy, Wait
 from .options import BulkheadOptions
-from .state import Seats
+from .state import Permit, Seats
 
 
-class Bulkhead(Gate[bool]):
+class Bulkhead(Gate[Permit]):
     """At most so many calls in flight; a bounded queue in front, if wanted.
 
     Args:
@@ -55,16 +55,16 @@ class Bulkhead(Gate[bool]):
     def after_fork(self) -> None:
         self._seats.after_fork()
 
-    def admit(self, now: float, /) -> bool | Wait[bool]:
+    def admit(self, now: float, /) -> Permit | Wait[Permit]:
         return self._seats.admit(now)
 
-    def record(self, permit: bool, verdict: Verdict, latency: float, now: float, /) -> None:
+    def record(self, permit: Permit, verdict: Verdict, latency: float, now: float, /) -> None:
         self._seats.record(permit, verdict, latency, now)
 
-    def settle(self, wait: Wait[bool], now: float, /) -> bool:
+    def settle(self, wait: Wait[Permit], now: float, /) -> Permit:
         return self._seats.settle(wait, now)
 
-    def abandon(self, wait: Wait[bool], now: float, /) -> None:
+    def abandon(self, wait: Wait[Permit], now: float, /) -> None:
         self._seats.abandon(wait, now)
 
     @property

@@ -2,43 +2,54 @@
 
 Free permits are the items of a list: taking and giving back are one atomic step each, with and without the
 interpreter's lock, so only waiting takes ours. Who waits is served in the order of arrival; a newcomer does
-not overtake."""
+not overtake.
+
+A permit is the very list that it goes back to. After a fork there is a new list, so that a call which the
+parent began gives the child nothing when it ends there too."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import Any
 
 from ...core.errors import BulkheadFull
 from ...core.outcome import Verdict
 from ...core.policy import Wait
 from .options import BulkheadOptions
 
+Permit = list[Any]
+
 
 class Seats:
-    """The permits of a bulkhead. A permit is True."""
+    """The permits of a bulkhead."""
 
     __slots__ = ("_free", "_lock", "_waiting", "options")
 
     def __init__(self, options: BulkheadOptions) -> None:
         self.options = options
         self._lock = threading.Lock()
-        self._free = [True] * options.limit
-        self._waiting: deque[Wait[bool]] = deque()  # changed under _lock
+        self._free = self._all_free()
+        self._waiting: deque[Wait[Permit]] = deque()  # changed under _lock
 
-    def admit(self, now: float, /) -> bool | Wait[bool]:
+    def _all_free(self) -> Permit:
+        free: Permit = []
+        free += [free] * self.options.limit
+        return free
+
+    def admit(self, now: float, /) -> Permit | Wait[Permit]:
         if not self._waiting:
             try:
-                return self._free.pop()
+                return self._free.pop()  # type: ignore[no-any-return]
             except IndexError:
                 pass
         return self._queue_up(now)
 
-    def _queue_up(self, now: float) -> bool | Wait[bool]:
+    def _queue_up(self, now: float) -> Permit | Wait[Permit]:
         options = self.options
         if not options.queue:
             raise self._full(f"{options.limit} calls are in flight", "full")
-        wait: Wait[bool] = Wait(until=now + options.max_wait)
+        wait: Wait[Permit] = Wait(until=now + options.max_wait)
         with self._lock:
             full = len(self._waiting) >= options.queue
             if not full:
@@ -49,8 +60,8 @@ class Seats:
         self._hand_over()
         return wait if wait.permit is None else wait.permit
 
-    def record(self, permit: bool, verdict: Verdict, latency: float, now: float, /) -> None:
-        self._free.append(permit)
+    def record(self, permit: Permit, verdict: Verdict, latency: float, now: float, /) -> None:
+        permit.append(permit)
         if self._waiting:
             self._hand_over()
 
@@ -69,23 +80,24 @@ class Seats:
             if wait.wake is not None:
                 wait.wake()
 
-    def settle(self, wait: Wait[bool], now: float, /) -> bool:
-        if self._leave(wait):
-            return True
+    def settle(self, wait: Wait[Permit], now: float, /) -> Permit:
+        permit = self._leave(wait)
+        if permit is not None:
+            return permit
         raise self._full(f"none of {self.options.limit} calls in flight ended in time", "waited")
 
-    def abandon(self, wait: Wait[bool], now: float, /) -> None:
-        if self._leave(wait):
-            self._free.append(True)
+    def abandon(self, wait: Wait[Permit], now: float, /) -> None:
+        permit = self._leave(wait)
+        if permit is not None:
+            permit.append(permit)
             self._hand_over()
 
-    def _leave(self, wait: Wait[bool]) -> bool:
-        """Leave the queue; True where it had been served."""
+    def _leave(self, wait: Wait[Permit]) -> Permit | None:
+        """Leave the queue; the permit where it had been served."""
         with self._lock:
-            if wait.permit is not None:
-                return True
-            self._waiting.remove(wait)
-            return False
+            if wait.permit is None:
+                self._waiting.remove(wait)
+            return wait.permit
 
     def _full(self, what: str, reason: str) -> BulkheadFull:
         return BulkheadFull(f"the bulkhead is full: {what}", reason=reason)
@@ -100,5 +112,5 @@ class Seats:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._free[:] = [True] * self.options.limit  # what was in flight is in flight in the parent
+        self._free = self._all_free()  # what was in flight is in flight in the parent
         self._waiting.clear()

@@ -20,7 +20,7 @@ _UNITS = {
     "year": 31_104_000,
 }  # as `limits` counts them
 _NOTATION = re.compile(
-    r"\s*(?P<amount>\d+)\s*(?:/|\bper\b)\s*(?P<times>\d+)?\s*(?P<unit>second|minute|hour|day|month|year)s?\s*",
+    r"\s*(?P<amount>\d+)\s*(?:/|per)\s*(?P<times>\d+)?\s*(?P<unit>second|minute|hour|day|month|year)s?\s*",
     re.IGNORECASE,
 )
 

@@ -208,8 +208,8 @@ class Retry(Policy):
                         site.clock.sleep(delay)
                 story.attempts += 1
                 began = monotonic()
-                token = CURRENT.set(story.call.with_attempt(story.attempts))
-                try:
+                try:  # without a token, as in Timeout: a signal handler may raise before there is one
+                    CURRENT.set(story.call.with_attempt(story.attempts))
                     result = inner(*args, **kwargs)
                 except Exception as exc:
                     if runtime.listeners:
@@ -233,7 +233,7 @@ class Retry(Policy):
                         return result
                     delay = next_delay
                 finally:
-                    CURRENT.reset(token)
+                    CURRENT.set(story.call)
 
         if options.idempotency_key is None:
             return call
@@ -241,11 +241,12 @@ class Retry(Policy):
         def keyed(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
                 return watched(*args, **kwargs)  # type: ignore[no-any-return]
-            token = CURRENT.set(CURRENT.get().with_key(key_of(options, site, args, kwargs)))
+            outer = CURRENT.get()
             try:
+                CURRENT.set(outer.with_key(key_of(options, site, args, kwargs)))
                 return call(*args, **kwargs)
             finally:
-                CURRENT.reset(token)
+                CURRENT.set(outer)
 
         return keyed
 

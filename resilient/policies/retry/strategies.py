@@ -19,13 +19,13 @@ def is_strategy(value: Any, /) -> bool:
 
 def looks_at_results(strategy: Any, /) -> bool:
     """Whether a ``retry_*`` may want a result retried. Only those known to look at exceptions alone are left
-    out."""
+    out: all that decide as `retry_if_exception` does (`retry_unless_exception_type` for one does not)."""
     import tenacity
 
     if isinstance(strategy, (tenacity.retry_any, tenacity.retry_all)):
         parts = getattr(strategy, "retries", None)
         return parts is None or any(looks_at_results(part) for part in parts)
-    return not isinstance(strategy, tenacity.retry_if_exception)
+    return type(strategy).__call__ is not tenacity.retry_if_exception.__call__
 
 
 def wants_again(exc: BaseException, /) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from ...core.call import CURRENT
 from ...core.errors import DeadlineExceeded, PolicyError, TimedOut
 from ...core.events import RUNTIME, CallAbandoned, Rejection, TimeoutOverrun, emit
+from ...core.forks import tell_after_fork
 from ...core.policy import Policy, Site
 from ...core.rows import refuse_coroutine
 from .options import TimeoutOptions
@@ -63,6 +64,11 @@ class Timeout(Policy):
         self.options = TimeoutOptions(seconds, walk_away)
         self._lock = threading.Lock()
         self._leaked = 0  # guarded by _lock
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._leaked = 0  # they run in the parent
 
     @property
     def seconds(self) -> float:
@@ -98,7 +104,7 @@ class Timeout(Policy):
     # ------------------------------------------------------------------------------------------------ drivers
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
         limit, total, monotonic = self.seconds, _is_total(site.inner), site.clock.monotonic
-        get, put, reset = CURRENT.get, CURRENT.set, CURRENT.reset
+        get, put = CURRENT.get, CURRENT.set
         runtime, watched = RUNTIME, site.watched
         run = run_inherited = inner
         if self.options.walk_away:
@@ -116,8 +122,10 @@ class Timeout(Policy):
             deadline = now + limit
             if inherited is not None and inherited <= deadline:
                 return run_inherited(*args, **kwargs)
-            token = put(outer.with_deadline(deadline))
+            # Set inside the block and put back without a token: a signal handler may raise before what a call
+            # returned is kept, and a deadline that stays behind would end every later call of the thread.
             try:
+                put(outer.with_deadline(deadline))
                 result = run(*args, **kwargs)
                 if result.__class__ is CoroutineType:
                     raise refuse_coroutine(result, site)
@@ -128,7 +136,7 @@ class Timeout(Policy):
                     raise overdue(limit, total, False, site, exc) from exc
                 raise
             finally:
-                reset(token)
+                put(outer)
                 if runtime.listeners and monotonic() > deadline:
                     emit(
                         TimeoutOverrun(
