@@ -138,7 +138,7 @@ class AsyncioStream(asyncio.Protocol):
         buffer = self._buffer
         if buffer:
             if timeout.__class__ is Phase:
-                timeout.attempt.received = True  # type: ignore[union-attr]
+                timeout.attempt.received = True
             data = bytes(buffer[:max_bytes])
             del buffer[:max_bytes]
             if self._paused and len(buffer) < _LOW:
@@ -239,7 +239,7 @@ class TrioStream:
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data: bytes = await self._inner.read(max_bytes, clip(timeout, self._core.ReadTimeout))
         if data and timeout.__class__ is Phase:
-            timeout.attempt.received = True  # type: ignore[union-attr]
+            timeout.attempt.received = True
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:

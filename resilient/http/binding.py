@@ -73,7 +73,8 @@ class Binding:
 
     def own_error(self, exc: Exception, request: Any) -> Exception:
         """Make an error of ours one of the SDK's too, in place: who catches the SDK's errors catches ours."""
-        if isinstance(exc, self.sdk.RequestError):
+        sdk_error: bool = isinstance(exc, self.sdk.RequestError)
+        if sdk_error:
             return exc
         if isinstance(exc, TimedOut):
             face = self.sdk.TimeoutException
@@ -81,8 +82,9 @@ class Binding:
             face = self.sdk.TransportError
         else:
             return exc
-        exc.__class__ = self._join(type(exc), face)
-        exc.request = request  # type: ignore[attr-defined]
+        taken: Any = exc
+        taken.__class__ = self._join(type(exc), face)
+        taken.request = request
         return exc
 
     def outcome_unknown(
@@ -94,7 +96,7 @@ class Binding:
         ask = "look whether it happened before sending it again"
         if key is not None:
             ask += ", or send it with the same .idempotency_key to a server that honours keys"
-        error: OutcomeUnknown = cls.__new__(cls)
+        error = cls.__new__(cls)
         OutcomeUnknown.__init__(
             error,
             f"{request.method} was sent {attempts} time{'s' if attempts > 1 else ''} and may have happened "
@@ -104,11 +106,12 @@ class Binding:
             idempotency_key=key,
             attempts=attempts,
         )
-        error.request = request  # type: ignore[attr-defined]
+        error.request = request
         report = report_of(exc)
         if report is not None:
             error.__dict__["resilient"] = report
-        return error
+        unknown: OutcomeUnknown = error
+        return unknown
 
     def _join(self, ours: type, face: type) -> type:
         key = (ours, face)

@@ -129,8 +129,8 @@ class SyncBody(ResponseBody):
                 left -= len(chunk)
                 if left < 0:
                     break
-        except Exception:
-            pass  # it is thrown away in any case
+        except Exception:  # noqa: S110  (thrown away, whatever it was)
+            pass
         finally:
             self.close()
 
@@ -165,8 +165,8 @@ class AsyncBody(ResponseBody):
                 left -= len(chunk)
                 if left < 0:
                     break
-        except Exception:
-            pass  # it is thrown away in any case
+        except Exception:  # noqa: S110  (thrown away, whatever it was)
+            pass
         finally:
             await self.aclose()
 

@@ -12,6 +12,7 @@ from ..core.clock import Clock
 from ..core.errors import PolicyError
 from ..core.pipeline import Pipeline
 from ..core.policy import Policy
+from ..policies.breaker import CircuitBreaker
 from ..policies.breaker.options import CircuitBreakerOptions
 from ..presets import standard
 from .attempt import Attempt
@@ -103,10 +104,9 @@ class Wiring:
 
         core = self.binding.core
         pin = None if self.proxy is not None else pin
-        if self.asynchronous:
-            pool, backend, kind = core.AsyncConnectionPool, AsyncBackend(core, pin), AsyncExchange
-        else:
-            pool, backend, kind = core.ConnectionPool, Backend(core, pin), SyncExchange
+        backend: Any = (AsyncBackend if self.asynchronous else Backend)(core, pin)
+        pool = core.AsyncConnectionPool if self.asynchronous else core.ConnectionPool
+        kind: Any = AsyncExchange if self.asynchronous else SyncExchange
         factory = pool(
             ssl_context=self.ssl_context, proxy=self.proxy, network_backend=backend, **self._options
         )
@@ -120,8 +120,8 @@ def assemble(
     """Where a dependency is, and what sends elsewhere."""
     options = None
     if len(endpoints) > 1:
-        breaker = dependency.pipeline["breaker"] if "breaker" in dependency.pipeline else None
-        options = CircuitBreakerOptions() if breaker is None else _ejection(breaker.options)
+        breakers = [each for each in dependency.pipeline if isinstance(each, CircuitBreaker)]
+        options = _ejection(breakers[0].options) if breakers else CircuitBreakerOptions()
     if endpoints:
         places = [Endpoint(each, wiring.exchange(base_url, _address(each)), options) for each in endpoints]
     else:

@@ -14,6 +14,7 @@ from ..core.errors import DeadlineExceeded, PolicyError, ResilientError, TimedOu
 from ..core.keys import new_key
 from ..core.outcome import Discarded, Evidence, Report, attach, report_of
 from ..core.pipeline import Pipeline
+from ..policies.timeout import Timeout
 from .binding import Binding
 from .profiles import IDEMPOTENT_METHODS, METHODS_WITH_KEY, Profile
 
@@ -123,14 +124,7 @@ class Dependency:
         self.profile = profile
         self.ours = ours
         self.clock: Clock = pipeline.clock
-        self.total: float | None = next(
-            (
-                p.seconds
-                for i, p in enumerate(pipeline.policies)
-                if p.kind == "timeout" and _total(pipeline, i)
-            ),
-            None,
-        )
+        self.total = _total(pipeline)
         self.max_attempts: int = pipeline["retry"].options.attempts if "retry" in pipeline else 1
         self.connect_timeout: float | None = getattr(pipeline, "connect_timeout", None)
 
@@ -222,8 +216,12 @@ class Dependency:
         return error
 
 
-def _total(pipeline: Pipeline, index: int) -> bool:
-    return any(policy.repeats for policy in pipeline.policies[index + 1 :])
+def _total(pipeline: Pipeline) -> float | None:
+    """The seconds of the time-out around the retries."""
+    for i, policy in enumerate(pipeline.policies):
+        if isinstance(policy, Timeout) and any(inner.repeats for inner in pipeline.policies[i + 1 :]):
+            return policy.options.seconds
+    return None
 
 
 def is_ours(host: str) -> bool:

@@ -37,7 +37,7 @@ class Stream:
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data: bytes = self._inner.read(max_bytes, clip(timeout, self._core.ReadTimeout))
         if data and timeout.__class__ is Phase:
-            timeout.attempt.received = True  # type: ignore[union-attr]
+            timeout.attempt.received = True
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, formatdate
 from typing import Literal
 
-from .exchange import Answer, Cut, Exchange, Headers, Request, Step
+from .exchange import Answer, Cut, Exchange, Headers, Request, Step, pairs
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ def answer(
         effect: whether the request counts as done; None: below status 400 it does.
 
     Example:
-        >>> answer(503, headers=[("Retry-After", "1")])
+        >>> answer(503, headers={"Retry-After": "1"})
         answer(503)
     """
     data = body.encode() if isinstance(body, str) else body
-    it = Answer(status, data, tuple(headers), chunked, close, effect)
+    it = Answer(status, data, pairs(headers), chunked, close, effect)
     return Behaviour(f"answer({status})", lambda exchange: exchange.respond(it))
 
 
@@ -128,6 +128,8 @@ def retry_later(
         (retry_later(2, 503), retry_later(30, 429))
     """
 
+    further = pairs(headers)
+
     def run(exchange: Exchange) -> None:
         if isinstance(after, str):
             value = after
@@ -137,9 +139,8 @@ def retry_later(
             value = formatdate(exchange.origin.now() + after, usegmt=True)
         else:
             value = f"{after:g}"
-        exchange.respond(Answer(status, headers=(*headers, ("Retry-After", value)), effect=False))
+        exchange.respond(Answer(status, headers=(*further, ("Retry-After", value)), effect=False))
 
-    headers = tuple(headers)
     return Behaviour(f"retry_later({after}, {status})", run)
 
 

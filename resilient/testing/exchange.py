@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -10,9 +10,15 @@ from typing import Literal, NoReturn, Protocol
 
 from .connection import Connection, Gone
 
-Headers = Iterable[tuple[str, str]]
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+"""A mapping, or pairs where a name comes twice."""
 
 _LINE = 8_192  # the longest chunk-size or trailer line that is read
+
+
+def pairs(headers: Headers) -> tuple[tuple[str, str], ...]:
+    """Headers as pairs, in their order."""
+    return tuple(headers.items() if isinstance(headers, Mapping) else headers)
 
 
 @dataclass(slots=True, eq=False)

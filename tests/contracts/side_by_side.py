@@ -69,10 +69,14 @@ def end_of(call: Callable[[], Any]) -> Any:
 
 
 def ours(script: Script, **options: Any) -> Seen:
-    call = Pipeline(Retry(**{"attempts": 100, "budget": Budget(**AMPLE), **options}), clock=script.clock)(script)
+    call = Pipeline(Retry(**{"attempts": 100, "budget": Budget(**AMPLE), **options}), clock=script.clock)(
+        script
+    )
     with capture_events() as seen:
         end = end_of(call)
-    return Seen([each.delay for each in seen.events if isinstance(each, RetryScheduled)], script.attempts, end)
+    return Seen(
+        [each.delay for each in seen.events if isinstance(each, RetryScheduled)], script.attempts, end
+    )
 
 
 def ours_async(script: Script, **options: Any) -> Seen:
@@ -80,7 +84,9 @@ def ours_async(script: Script, **options: Any) -> Seen:
     call = Pipeline(retry, clock=script.clock)(script.acall)
     with capture_events() as seen:
         end = end_of(lambda: script.clock.run(call()))
-    return Seen([each.delay for each in seen.events if isinstance(each, RetryScheduled)], script.attempts, end)
+    return Seen(
+        [each.delay for each in seen.events if isinstance(each, RetryScheduled)], script.attempts, end
+    )
 
 
 def theirs(script: Script, **options: Any) -> Seen:

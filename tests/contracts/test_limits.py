@@ -54,7 +54,26 @@ def test_every_kind_of_item(item: limits.RateLimitItem) -> None:
 def test_what_both_read_they_read_alike() -> None:
     """Texts thrown together from the pieces of the notation: none that we accept means something else there."""
     rand, both = random.Random(11), 0
-    pieces = ["1", "10", "0", " ", "", "/", "per", " per ", "2", "3", "second", "minutes", "Hour", "day", "s", ";", "-", "."]
+    pieces = [
+        "1",
+        "10",
+        "0",
+        " ",
+        "",
+        "/",
+        "per",
+        " per ",
+        "2",
+        "3",
+        "second",
+        "minutes",
+        "Hour",
+        "day",
+        "s",
+        ";",
+        "-",
+        ".",
+    ]
     for _ in range(20_000):
         text = "".join(rand.choice(pieces) for _ in range(rand.randint(2, 6)))
         try:
@@ -95,7 +114,9 @@ def test_what_is_no_rate_is_refused_with_what_to_write(value: object, says: str)
     assert str(caught.value).startswith("RateLimit: rate=")
 
 
-def test_a_limit_admits_no_more_in_a_window_than_limits_moving_window_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_admits_no_more_in_a_window_than_limits_moving_window_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Side by side on one clock: ours lets through the same burst, and over any longer time no more than the rate
     and one burst."""
     clock = ManualClock()

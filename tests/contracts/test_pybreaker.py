@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pybreaker
@@ -48,7 +48,7 @@ class Transitions(pybreaker.CircuitBreakerListener):
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[ManualClock]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """One clock for both: pybreaker reads the date."""
     clock = ManualClock()
 
@@ -58,19 +58,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[ManualClock]:
             return datetime.datetime.fromtimestamp(clock.time(), tz)
 
     monkeypatch.setattr(pybreaker, "datetime", Datetime)
-    yield clock
+    return clock
 
 
 def script_of(seed: int) -> list[str]:
     """Runs of successes and failures, and time that passes, a moment or long enough to try again."""
-    rand = random.Random(seed)  # noqa: S311
+    rand = random.Random(seed)
     steps: list[str] = []
     while len(steps) < 120:
         steps += [rand.choice(["ok", "fail", "moment", "long", "fail"])] * rand.randint(1, 4)
     return steps
 
 
-def play(steps: list[str], call: Callable[..., Any], clock: ManualClock, note: Callable[[], object]) -> list[str]:
+def play(
+    steps: list[str], call: Callable[..., Any], clock: ManualClock, note: Callable[[], object]
+) -> list[str]:
     """What the caller sees of each step: a result, a failure, or a rejection."""
 
     ends = []
@@ -96,7 +98,12 @@ def work(fails: bool, *, n: int) -> str:
 
 def ours(threshold: int, successes: int, **options: Any) -> CircuitBreaker:
     return CircuitBreaker(
-        consecutive=threshold, minimum_calls=10**6, probes=successes, open_for=RESET, max_open=RESET, **options
+        consecutive=threshold,
+        minimum_calls=10**6,
+        probes=successes,
+        open_for=RESET,
+        max_open=RESET,
+        **options,
     )
 
 
@@ -155,7 +162,9 @@ def test_a_listener_of_transitions_sees_them_and_costs_no_frame(seed: int, clock
     ],
 )
 def test_only_listeners_that_hear_of_calls_have_a_frame_of_their_own(hooks: list[str], frame: bool) -> None:
-    listener = type("Some", (pybreaker.CircuitBreakerListener,), dict.fromkeys(hooks, lambda self, *a, **k: None))()
+    listener = type(
+        "Some", (pybreaker.CircuitBreakerListener,), dict.fromkeys(hooks, lambda self, *a, **k: None)
+    )()
     assert CircuitBreaker(listeners=[listener]).binds_itself is frame
     derived = type("Derived", (type(listener),), {})()
     assert CircuitBreaker(listeners=[derived]).binds_itself is frame
@@ -229,7 +238,9 @@ def test_our_lock_is_free_while_a_listener_runs() -> None:
     assert states == ["open", "closed"]
 
 
-def test_a_listener_or_storage_that_fails_at_a_transition_harms_no_call(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_or_storage_that_fails_at_a_transition_harms_no_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Fails(pybreaker.CircuitBreakerListener):
         def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
             raise RuntimeError("listener")
@@ -298,7 +309,12 @@ def test_as_pybreaker_follows_from_the_moment_it_is_asked_for(clock: ManualClock
     breaker.disable()
     assert real.current_state == "closed"
     breaker.reset()
-    assert heard.seen == [("open", "half-open"), ("half-open", "closed"), ("closed", "open"), ("open", "closed")]
+    assert heard.seen == [
+        ("open", "half-open"),
+        ("half-open", "closed"),
+        ("closed", "open"),
+        ("open", "closed"),
+    ]
 
 
 def test_as_pybreaker_of_one_that_only_observes_shows_nothing_of_it(clock: ManualClock) -> None:

@@ -16,7 +16,16 @@ from tenacity import RetryCallState
 
 from resilient import ANY_ERROR, Budget, Pipeline, PolicyError, Retry, When
 from resilient.testing import ManualClock
-from tests.contracts.side_by_side import AMPLE, Script, Seen, assert_same, ours, ours_async, theirs, theirs_async
+from tests.contracts.side_by_side import (
+    AMPLE,
+    Script,
+    Seen,
+    assert_same,
+    ours,
+    ours_async,
+    theirs,
+    theirs_async,
+)
 
 STATES = 1_000
 
@@ -35,15 +44,21 @@ WAITS: dict[str, Callable[[], Any]] = {
     "wait_none": lambda: tenacity.wait_none(),
     "wait_random": lambda: tenacity.wait_random(some(0, 2), some(2, 9)),
     "wait_incrementing": lambda: tenacity.wait_incrementing(some(0, 9), some(-2, 5), some(1, 30)),
-    "wait_exponential": lambda: tenacity.wait_exponential(some(0.1, 2), some(1, 60), some(1.1, 4), some(0, 1)),
-    "wait_random_exponential": lambda: tenacity.wait_random_exponential(some(0.1, 2), some(1, 60), some(1.1, 4)),
+    "wait_exponential": lambda: tenacity.wait_exponential(
+        some(0.1, 2), some(1, 60), some(1.1, 4), some(0, 1)
+    ),
+    "wait_random_exponential": lambda: tenacity.wait_random_exponential(
+        some(0.1, 2), some(1, 60), some(1.1, 4)
+    ),
     "wait_full_jitter": lambda: tenacity.wait_full_jitter(some(0.1, 2), some(1, 60)),
     "wait_exponential_jitter": lambda: tenacity.wait_exponential_jitter(
         max=some(1, 60), exp_base=some(1.1, 4), jitter=some(0, 3), multiplier=some(0.1, 3)
     ),
     "wait_combine": lambda: tenacity.wait_fixed(some(0, 2)) + tenacity.wait_random(0, some(0, 3)),
     "wait_chain": lambda: tenacity.wait_chain(
-        tenacity.wait_fixed(some(0, 2)), tenacity.wait_random(0, 1), tenacity.wait_random_exponential(max=some(1, 9))
+        tenacity.wait_fixed(some(0, 2)),
+        tenacity.wait_random(0, 1),
+        tenacity.wait_random_exponential(max=some(1, 9)),
     ),
     "wait_exception": lambda: tenacity.wait_exception(lambda exc: float(str(exc))),
 }
@@ -72,9 +87,7 @@ def test_the_delay_is_tenacitys_in_async_code(name: str) -> None:
     random.seed(7)
     wait = WAITS[name]()
     outcomes = [*(ConnectionError(some(0, 9)) for _ in range(20)), "done"]
-    assert_same(
-        ours_async(Script(outcomes, 7), wait=wait), theirs_async(Script(outcomes, 7), wait=wait)
-    )
+    assert_same(ours_async(Script(outcomes, 7), wait=wait), theirs_async(Script(outcomes, 7), wait=wait))
 
 
 def test_any_callable_of_the_state_is_a_wait() -> None:
@@ -110,7 +123,9 @@ def test_every_exported_stop_is_compared() -> None:
     assert set(STOPS) == exported("stop_")
 
 
-@pytest.mark.parametrize("wait", [tenacity.wait_fixed(0.7), tenacity.wait_exponential(0.3), tenacity.wait_none()])
+@pytest.mark.parametrize(
+    "wait", [tenacity.wait_fixed(0.7), tenacity.wait_exponential(0.3), tenacity.wait_none()]
+)
 @pytest.mark.parametrize("name", STOPS)
 def test_it_stops_where_tenacity_stops(name: str, wait: Any) -> None:
     """Attempts take time and so do waits: a strategy of elapsed time sees both."""
@@ -237,7 +252,9 @@ def test_an_async_strategy_on_a_sync_function_is_refused_with_what_to_write() ->
     assert "write one of tenacity's" in str(seen.end)
 
 
-@pytest.mark.parametrize("options", [{}, {"on": ANY_ERROR}, {"wait": tenacity.wait_none()}, {"on": When(OSError)}])
+@pytest.mark.parametrize(
+    "options", [{}, {"on": ANY_ERROR}, {"wait": tenacity.wait_none()}, {"on": When(OSError)}]
+)
 def test_try_again_is_retried_whatever_the_retry_names(options: dict[str, Any]) -> None:
     seen = ours(Script([tenacity.TryAgain(), tenacity.TryAgain(), "done"]), **{"wait": 0, **options})
     assert (seen.attempts, seen.end) == (3, "done")
@@ -289,7 +306,13 @@ class Log:
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize(
     "outcomes",
-    [[ValueError(1), None, tenacity.TryAgain(), "done"], [ValueError(1)], ["done"], [None], [None, ValueError(2), 7]],
+    [
+        [ValueError(1), None, tenacity.TryAgain(), "done"],
+        [ValueError(1)],
+        ["done"],
+        [None],
+        [None, ValueError(2), 7],
+    ],
     ids=str,
 )
 def test_strategies_are_asked_in_tenacitys_order_and_see_its_state(mode: str, outcomes: list[Any]) -> None:
@@ -344,7 +367,9 @@ def test_a_call_that_succeeds_touches_nothing_of_tenacity(mode: str, monkeypatch
 
 def test_a_strategy_that_may_look_at_results_is_asked_on_success() -> None:
     asked: list[Any] = []
-    on = tenacity.retry_if_exception_type(ValueError) | tenacity.retry_if_result(lambda r: asked.append(r) or False)
+    on = tenacity.retry_if_exception_type(ValueError) | tenacity.retry_if_result(
+        lambda r: asked.append(r) or False
+    )
     assert ours(Script(["done"]), on=on).end == "done"
     assert asked == ["done"]
 

@@ -6,7 +6,9 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "peers: shows what a peer library does; needs the extra `bench`; -m peers")
+    config.addinivalue_line(
+        "markers", "peers: shows what a peer library does; needs the extra `bench`; -m peers"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -29,7 +29,9 @@ def peer(module: str) -> Any:
 def defect(seen: bool, distribution: str, what: str) -> None:
     """The peer does wrong as stated; where it no longer does, the test says that, and of which version."""
     version = importlib.metadata.version(distribution)
-    assert seen, f"{distribution} {version} no longer does this: {what}. Good; take it out of tests/peers/INDEX.md"
+    assert seen, (
+        f"{distribution} {version} no longer does this: {what}. Good; take it out of tests/peers/INDEX.md"
+    )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import gc
 import os
@@ -43,7 +44,9 @@ def at_once(call: Any, callers: int = 4) -> bool:
 
 @pytest.mark.peers
 def test_pybreaker_runs_one_call_at_a_time() -> None:
-    defect(not at_once(pybreaker.CircuitBreaker().call), "pybreaker", "the lock is held over the user's function")
+    defect(
+        not at_once(pybreaker.CircuitBreaker().call), "pybreaker", "the lock is held over the user's function"
+    )
 
 
 def test_calls_run_at_once_through_ours() -> None:
@@ -87,10 +90,12 @@ def test_pybreaker_takes_a_keyboard_interrupt_for_a_failure() -> None:
     def work() -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(BaseException) as caught:  # noqa: PT011
+    with pytest.raises(BaseException) as caught:
         breaker.call(work)
     seen = (type(caught.value), breaker.current_state)
-    defect(seen == (pybreaker.CircuitBreakerError, "open"), "pybreaker", "Ctrl-C trips the breaker, and is lost")
+    defect(
+        seen == (pybreaker.CircuitBreakerError, "open"), "pybreaker", "Ctrl-C trips the breaker, and is lost"
+    )
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit])
@@ -314,7 +319,9 @@ def test_ours_is_a_new_object_for_every_raise_and_keeps_nothing_alive() -> None:
     gc.disable()
     try:
         before = sum(type(each) is CircuitOpen for each in gc.get_objects())
-        rejections(work, 20)
+        for _ in range(20):
+            with contextlib.suppress(CircuitOpen):
+                work(bytearray(1_000))
         assert sum(type(each) is CircuitOpen for each in gc.get_objects()) == before
     finally:
         gc.enable()
@@ -384,7 +391,11 @@ def test_aioresilience_takes_a_new_function_for_an_old_one() -> None:
         return odd
 
     odd = asyncio.run(main())
-    defect(bool(odd), "aioresilience", f"{odd[:1]}: what a function is, is remembered by an id that is used again")
+    defect(
+        bool(odd),
+        "aioresilience",
+        f"{odd[:1]}: what a function is, is remembered by an id that is used again",
+    )
 
 
 def test_ours_takes_every_function_for_what_it_is() -> None:
@@ -414,7 +425,7 @@ def test_failures_of_long_ago_do_not_count_for_the_ratio() -> None:
         with pytest.raises(ConnectionError):
             call()
     assert breaker.state == "closed", "never 10 calls in 10 s"
-    for _ in range(10):
+    for _ in range(4):
         with pytest.raises(ConnectionError):
             call()
     assert breaker.state == "open"

@@ -42,12 +42,16 @@ def circuitbreaker(work: Any) -> Callable[[], Awaitable[None]]:
 
 
 def aiobreaker(work: Any) -> Callable[[], Awaitable[None]]:
-    breaker = peer("aiobreaker").CircuitBreaker(fail_max=1, timeout_duration=datetime.timedelta(seconds=SHORT))
+    breaker = peer("aiobreaker").CircuitBreaker(
+        fail_max=1, timeout_duration=datetime.timedelta(seconds=SHORT)
+    )
     return lambda: breaker.call_async(work)
 
 
 def asyncbreaker(work: Any) -> Callable[[], Awaitable[None]]:
-    breaker = peer("asyncbreaker").CircuitBreaker(fail_max=1, timeout_duration=datetime.timedelta(seconds=SHORT))
+    breaker = peer("asyncbreaker").CircuitBreaker(
+        fail_max=1, timeout_duration=datetime.timedelta(seconds=SHORT)
+    )
 
     async def call() -> None:
         await work()

@@ -35,7 +35,9 @@ def test_our_attempts_share_one_connection() -> None:
 @pytest.mark.peers
 def test_httpx_retries_hides_the_answer_behind_a_stream_consumed() -> None:
     module = peer("httpx_retries")
-    transport = module.RetryTransport(retry=module.Retry(total=2, backoff_factor=0.0, allowed_methods=["POST"]))
+    transport = module.RetryTransport(
+        retry=module.Retry(total=2, backoff_factor=0.0, allowed_methods=["POST"])
+    )
 
     def body() -> Iterator[bytes]:
         yield b"once"
@@ -44,7 +46,11 @@ def test_httpx_retries_hides_the_answer_behind_a_stream_consumed() -> None:
         origin.script(503, 503, 503)
         with pytest.raises(Exception) as caught:
             client.post(origin.url, content=body())
-    defect(isinstance(caught.value, httpx.StreamConsumed), "httpx-retries", f"{caught.value!r} in place of the 503")
+    defect(
+        isinstance(caught.value, httpx.StreamConsumed),
+        "httpx-retries",
+        f"{caught.value!r} in place of the 503",
+    )
 
 
 def test_a_body_that_cannot_be_sent_again_leaves_us_the_answer() -> None:

@@ -162,7 +162,9 @@ def test_throttled_forgets_a_limited_key_when_others_come() -> None:
     assert throttle.limit("victim").limited
     for n in range(1_100):
         throttle.limit(str(n))
-    defect(not throttle.limit("victim").limited, "throttled-py", "a limited key is free again after 1,100 others")
+    defect(
+        not throttle.limit("victim").limited, "throttled-py", "a limited key is free again after 1,100 others"
+    )
 
 
 def test_ours_never_forgets_a_key_in_use() -> None:
@@ -197,7 +199,12 @@ def test_token_bucket_admits_more_than_there_is_under_threads() -> None:
     worst = 0
     for _ in range(10):  # a race: it shows in most rounds
         limiter, counts = module.Limiter(0.001, 5_000, module.MemoryStorage()), []
-        in_threads(8, lambda limiter=limiter, counts=counts: counts.append(admitted(lambda: limiter.consume("k"), 3_000)))  # type: ignore[misc]
+        in_threads(
+            8,
+            lambda limiter=limiter, counts=counts: counts.append(
+                admitted(lambda: limiter.consume("k"), 3_000)
+            ),
+        )  # type: ignore[misc]
         worst = max(worst, sum(counts))
         if worst > 5_001:
             break
@@ -230,7 +237,11 @@ def test_aiolimiter_serves_the_small_before_the_first() -> None:
         return served
 
     served = clock.run(main())
-    defect(served.index("first") > 20, "aiolimiter", f"the first in the queue was served as number {served.index('first') + 1}")
+    defect(
+        served.index("first") > 20,
+        "aiolimiter",
+        f"the first in the queue was served as number {served.index('first') + 1}",
+    )
 
 
 def test_ours_serves_in_the_order_of_arrival() -> None:

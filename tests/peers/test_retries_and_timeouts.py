@@ -136,7 +136,9 @@ def test_resilient_circuit_sleeps_once_more_after_the_last_failure(monkeypatch: 
     with pytest.raises(Exception) as caught:
         work()
     seen = len(slept) == 3 and not isinstance(caught.value, ConnectionError)
-    defect(seen, "resilient-circuit", f"{len(slept)} sleeps for 3 attempts, then {type(caught.value).__name__}")
+    defect(
+        seen, "resilient-circuit", f"{len(slept)} sleeps for 3 attempts, then {type(caught.value).__name__}"
+    )
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
@@ -190,7 +192,11 @@ def test_pyresilience_loses_its_threads_to_time_outs_of_the_function() -> None:
     """In a process of its own: its dead pool would hold up the end of this one."""
     peer("pyresilience")
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(KILLS)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", textwrap.dedent(KILLS)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     said = done.stdout.strip()
     defect(said == "ResilienceTimeoutError", "pyresilience", f"a healthy call after 8 TimeoutErrors: {said}")
@@ -277,6 +283,10 @@ def test_policies_start_no_thread_and_write_no_file(tmp_path: Path) -> None:
     assert os.listdir() == [], os.listdir()
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

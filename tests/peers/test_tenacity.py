@@ -18,7 +18,10 @@ from tests.peers.peer import defect, in_threads, peer
 @pytest.mark.peers
 def test_the_peer_raises_from_its_own_machinery_under_threads() -> None:
     @tenacity.retry(
-        stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none(), reraise=True, sleep=lambda seconds: None
+        stop=tenacity.stop_after_attempt(3),
+        wait=tenacity.wait_none(),
+        reraise=True,
+        sleep=lambda seconds: None,
     )
     def work() -> None:
         raise ConnectionError
@@ -38,7 +41,11 @@ def test_the_peer_raises_from_its_own_machinery_under_threads() -> None:
         in_threads(8, caller)
         if odd:
             break
-    defect(any(isinstance(exc, KeyError) for exc in odd), "tenacity", "KeyError: 'idle_for' from shared statistics")
+    defect(
+        any(isinstance(exc, KeyError) for exc in odd),
+        "tenacity",
+        "KeyError: 'idle_for' from shared statistics",
+    )
 
 
 def test_we_raise_what_the_function_raised_under_threads() -> None:
@@ -70,7 +77,9 @@ def test_the_peer_hides_the_users_exception() -> None:
 
     with pytest.raises(Exception) as caught:
         work()
-    defect(type(caught.value) is tenacity.RetryError, "tenacity", "RetryError in place of the user's exception")
+    defect(
+        type(caught.value) is tenacity.RetryError, "tenacity", "RetryError in place of the user's exception"
+    )
 
 
 def test_we_raise_the_users_exception_itself_and_tell_the_story() -> None:
@@ -129,10 +138,14 @@ def test_the_peer_sleeps_for_nothing(name: str, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr("tenacity.nap.time.sleep", slept.append)
         decorate = tenacity.retry(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none())
     elif name == "stamina":
-        decorate = peer("stamina").retry(on=ConnectionError, attempts=3, wait_initial=0, wait_max=0, wait_jitter=0)
+        decorate = peer("stamina").retry(
+            on=ConnectionError, attempts=3, wait_initial=0, wait_max=0, wait_jitter=0
+        )
     else:
         backoff = peer("backoff")
-        decorate = backoff.on_exception(backoff.constant, ConnectionError, max_tries=3, interval=0, jitter=None)
+        decorate = backoff.on_exception(
+            backoff.constant, ConnectionError, max_tries=3, interval=0, jitter=None
+        )
 
     @decorate
     def work() -> None:
@@ -163,10 +176,14 @@ def test_the_peer_multiplies_the_load_of_an_outage(name: str) -> None:
     if name == "tenacity":
         decorate = tenacity.retry(stop=tenacity.stop_after_attempt(3), sleep=lambda seconds: None)
     elif name == "stamina":
-        decorate = peer("stamina").retry(on=ConnectionError, attempts=3, wait_initial=0, wait_max=0, wait_jitter=0)
+        decorate = peer("stamina").retry(
+            on=ConnectionError, attempts=3, wait_initial=0, wait_max=0, wait_jitter=0
+        )
     else:
         backoff = peer("backoff")
-        decorate = backoff.on_exception(backoff.constant, ConnectionError, max_tries=3, interval=0, jitter=None)
+        decorate = backoff.on_exception(
+            backoff.constant, ConnectionError, max_tries=3, interval=0, jitter=None
+        )
 
     @decorate
     def work() -> None:

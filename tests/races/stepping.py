@@ -47,7 +47,7 @@ class Stepped:
 
 
 class Left:
-    """Awaits ``coro`` up to suspension number ``leave_at`` (from 1), and leaves it there; tells whether it got there."""
+    """Awaits ``coro`` up to suspension number ``leave_at`` (from 1), and leaves it there; says whether it got there."""
 
     def __init__(self, coro: Coroutine[Any, Any, Any], leave_at: int) -> None:
         self._coro = coro

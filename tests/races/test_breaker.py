@@ -1,4 +1,4 @@
-"""A breaker under 16 threads: one probe at a time, results count for their own period, transitions are told in order."""
+"""A breaker under 16 threads: one probe at a time, results count for their own period, transitions come in order."""
 
 from __future__ import annotations
 

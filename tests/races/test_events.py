@@ -60,8 +60,7 @@ def test_subscribing_from_many_threads_loses_no_listener() -> None:
     stops: list[object] = []
 
     def joins() -> None:
-        for _ in range(50):
-            stops.append(subscribe(lambda event: tally.add("heard")))
+        stops.extend(subscribe(lambda event: tally.add("heard")) for _ in range(50))
 
     race(joins, threads=8)
     try:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # What every scenario begins with: `fork` runs a function in a child, which a hang ends after 10 s.
 HEAD = """
 import os, signal, sys, threading, traceback, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on: forking with threads may deadlock; that is the point
+warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on: forking with threads may deadlock; so be it
 from resilient import (
     Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, Fallback, Pipeline, RateLimit, Retry, TimedOut, Timeout,
     Verdict, backoff, subscribe,

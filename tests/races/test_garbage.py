@@ -1,4 +1,4 @@
-"""What a failed call was given is free again as soon as its exception is, without the collector: no reference cycles."""
+"""What a failed call got is free again as soon as its exception is, without the collector: no reference cycles."""
 
 from __future__ import annotations
 

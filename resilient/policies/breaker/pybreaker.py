@@ -62,7 +62,9 @@ class Face:
                 name=options.name,
                 **({} if self._storage is None else {"state_storage": self._storage}),
             )
-            found = self._made.setdefault("real", made)  # one atomic step: threads that come at once get the same
+            found = self._made.setdefault(
+                "real", made
+            )  # one atomic step: threads that come at once get the same
         return found
 
     def follow(self, change: Change) -> None:
