@@ -425,7 +425,7 @@ def test_failures_of_long_ago_do_not_count_for_the_ratio() -> None:
         with pytest.raises(ConnectionError):
             call()
     assert breaker.state == "closed", "never 10 calls in 10 s"
-    for _ in range(4):
+    for _ in range(3):
         with pytest.raises(ConnectionError):
             call()
     assert breaker.state == "open"
