@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 
@@ -119,13 +120,16 @@ class Waited(Event):
 
 
 class BreakerTransition(Event):
-    """A breaker changed state, or would have (``observed``), for ``reason``; with its window's numbers."""
+    """A breaker changed state, or would have (``observed``), for ``reason``; with its window's numbers.
+
+    ``trigger`` is the reason in one word: failure_ratio, consecutive, slow_ratio, probe, time, manual."""
 
     name = "resilient.breaker.transition"
-    __slots__ = ("calls", "failures", "new", "observed", "old", "open_for", "reason", "slow")
+    __slots__ = ("calls", "failures", "new", "observed", "old", "open_for", "reason", "slow", "trigger")
     old: str
     new: str
     reason: str
+    trigger: str
     calls: int
     failures: int
     slow: int
@@ -158,6 +162,10 @@ class FallbackUsed(Event):
     __slots__ = ("error_type", "rejected")
     error_type: str
     rejected: bool
+
+
+FELL_BACK: ContextVar[list[None] | None] = ContextVar("resilient_fell_back", default=None)
+"""Where the fallback of a watched call notes that it was used; the call ends with outcome ``fallback`` then."""
 
 
 Listener = Callable[[Event], None]
@@ -220,13 +228,14 @@ def emit(event: Event, /) -> None:
         try:
             listener(event)
         except Exception:
-            _complain(listener)
+            complain(listener)
 
 
 _complained: set[int] = set()
 
 
-def _complain(listener: Listener) -> None:
+def complain(listener: object, /) -> None:
+    """Log the exception in hand, which somebody who listens raised; once for each of them."""
     if id(listener) in _complained:
         return
     _complained.add(id(listener))

@@ -124,10 +124,22 @@ class Discarded(Exception):
     """Base for failures that hold something open (an unread answer), to be let go before the next attempt.
 
     Not part of the public error tree: a client binding raises it inside its own pipeline and turns it back
-    into the answer that it holds."""
+    into the answer that it holds.
+
+    Args:
+        error_type: what logs, events and metrics call it, such as the status of the answer."""
+
+    def __init__(self, error_type: str, /) -> None:
+        super().__init__(error_type)
+        self.error_type = error_type
 
     def discard(self, seconds: float, /) -> None:
         """Let go of it; may take up to ``seconds`` to do so in a way that keeps the connection."""
 
     async def adiscard(self, seconds: float, /) -> None:
         """The same, for async drivers."""
+
+
+def error_type(exc: BaseException, /) -> str:
+    """What logs, events and metrics call a failure: its class, or the status of the answer that it holds."""
+    return exc.error_type if isinstance(exc, Discarded) else type(exc).__qualname__

@@ -11,8 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from .clock import SYSTEM_CLOCK, Clock
 from .errors import DeadlineExceeded, PolicyError, Rejected, TimedOut
-from .events import RUNTIME, CallFinished, emit
-from .outcome import Unfinished
+from .events import FELL_BACK, RUNTIME, CallFinished, emit
+from .outcome import Unfinished, error_type
 from .policy import Gate, Policy, Site
 from .registry import REGISTRY
 from .rows import abind_row, bind_row
@@ -60,6 +60,7 @@ class Pipeline(Policy):
         self.name = name
         self.clock = clock  # policies take theirs from here when they are put on a function
         self._first_function: str | None = None
+        self._falls_back = any(policy.kind == "fallback" for policy in self.policies)
         if not self.policies:
             raise PolicyError("Pipeline: no policies; write Pipeline(Retry(), CircuitBreaker(), ...)")
         for i, policy in enumerate(self.policies):
@@ -123,7 +124,7 @@ class Pipeline(Policy):
         run: Callable[..., Any] = inner
         for policies, place in self._parts(site):
             bare, run = run, _bind(policies, run, place)
-        watched = _watched(run, inner, site)
+        watched = _watched(run, inner, site, self._falls_back)
         return (
             _bind(policies, bare, replace(place, watched=watched))
             if policies[0].watches
@@ -134,7 +135,7 @@ class Pipeline(Policy):
         run: Callable[..., Any] = inner
         for policies, place in self._parts(site):
             bare, run = run, _abind(policies, run, place)
-        watched = _awatched(run, inner, site)
+        watched = _awatched(run, inner, site, self._falls_back)
         return (
             _abind(policies, bare, replace(place, watched=watched))
             if policies[0].watches
@@ -180,48 +181,82 @@ def _abind(policies: tuple[Any, ...], inner: Callable[..., Any], site: Site) -> 
 
 
 # While nobody watches, a call pays one attribute read of the outermost driver for all of the below.
-def _watched(run: Callable[..., Any], fn: Callable[..., Any], site: Site) -> Callable[..., Any]:
-    monotonic = site.clock.monotonic
-
+def _watched(
+    run: Callable[..., Any], fn: Callable[..., Any], site: Site, falls_back: bool
+) -> Callable[..., Any]:
     def watched(*args: Any, **kwargs: Any) -> Any:
         if not RUNTIME.active:
             return fn(*args, **kwargs)
-        began = monotonic()
+        watch = _Watch(site, falls_back)
         try:
             result = run(*args, **kwargs)
         except BaseException as exc:
-            _finished(site, monotonic() - began, exc)
+            watch.left()
+            watch.finished(exc)
             raise
+        watch.left()
         if result.__class__ is Unfinished:
-            result.on_end(lambda exc: _finished(site, monotonic() - began, exc))
+            result.on_end(watch.finished)
         else:
-            _finished(site, monotonic() - began, None)
+            watch.finished(None)
         return result
 
     return watched
 
 
 def _awatched(
-    run: Callable[..., Any], fn: Callable[..., Any], site: Site
+    run: Callable[..., Any], fn: Callable[..., Any], site: Site, falls_back: bool
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
-    monotonic = site.clock.monotonic
-
     async def watched(*args: Any, **kwargs: Any) -> Any:
         if not RUNTIME.active:
             return await fn(*args, **kwargs)
-        began = monotonic()
+        watch = _Watch(site, falls_back)
         try:
             result = await run(*args, **kwargs)
         except BaseException as exc:
-            _finished(site, monotonic() - began, exc)
+            watch.left()
+            watch.finished(exc)
             raise
+        watch.left()
         if result.__class__ is Unfinished:
-            result.on_end(lambda exc: _finished(site, monotonic() - began, exc))
+            result.on_end(watch.finished)
         else:
-            _finished(site, monotonic() - began, None)
+            watch.finished(None)
         return result
 
     return watched
+
+
+class _Watch:
+    """One logical call that somebody wants to hear of."""
+
+    __slots__ = ("_began", "_fell_back", "_outer", "_site")
+
+    def __init__(self, site: Site, falls_back: bool) -> None:
+        self._site = site
+        self._fell_back: list[None] | None = None
+        self._began = site.clock.monotonic()
+        if falls_back:
+            self._outer = FELL_BACK.get()
+            self._fell_back = []
+            FELL_BACK.set(self._fell_back)
+
+    def left(self) -> None:
+        """The call returned or raised; what it returned may still be arriving."""
+        if self._fell_back is not None:
+            FELL_BACK.set(self._outer)
+
+    def finished(self, exc: BaseException | None) -> None:
+        site = self._site
+        emit(
+            CallFinished(
+                site.dependency,
+                site.operation,
+                outcome="fallback" if self._fell_back and exc is None else outcome_of(exc),
+                duration=site.clock.monotonic() - self._began,
+                error_type=None if exc is None else error_type(exc),
+            )
+        )
 
 
 def _asking(run: Callable[..., Any], watched: Callable[..., Any]) -> Callable[..., Any]:
@@ -236,18 +271,6 @@ def _aasking(run: Callable[..., Any], watched: Callable[..., Any]) -> Callable[.
         return await (watched(*args, **kwargs) if RUNTIME.attention else run(*args, **kwargs))
 
     return call
-
-
-def _finished(site: Site, duration: float, exc: BaseException | None) -> None:
-    emit(
-        CallFinished(
-            site.dependency,
-            site.operation,
-            outcome=outcome_of(exc),
-            duration=duration,
-            error_type=None if exc is None else type(exc).__qualname__,
-        )
-    )
 
 
 def outcome_of(exc: BaseException | None, /) -> str:

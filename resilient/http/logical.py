@@ -77,7 +77,7 @@ class Answered(Discarded):
     """An answer that policies are to see as a failure. It becomes the response again when all is said."""
 
     def __init__(self, response: Any) -> None:
-        super().__init__(f"HTTP {response.status_code}")
+        super().__init__(str(response.status_code))
         self.response = response
 
     def discard(self, seconds: float, /) -> None:

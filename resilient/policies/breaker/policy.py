@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from ...core.events import RUNTIME, BreakerTransition, emit, logger
 from ...core.forks import tell_after_fork
 from ...core.options import seconds
-from ...core.outcome import FAILURE, IGNORED, Verdict
+from ...core.outcome import FAILURE, IGNORED, Verdict, error_type
 from ...core.policy import Gate, Policy, Site, verdict_on
 from ...core.rows import abind_row, bind_row
 from ...core.windows import Totals
@@ -143,7 +143,7 @@ class CircuitBreaker(Gate[Permit]):
             return super().judge(result, None)
         verdict = IGNORED if self.options.ignore.covers(exc) else verdict_on(exc)
         if verdict is FAILURE:
-            self._state.failed_with(type(exc).__qualname__, self.clock.monotonic())
+            self._state.failed_with(error_type(exc), self.clock.monotonic())
         return verdict
 
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
@@ -232,6 +232,7 @@ class CircuitBreaker(Gate[Permit]):
                     old=change.old,
                     new=change.new,
                     reason=change.reason,
+                    trigger=change.trigger,
                     calls=change.totals.calls,
                     failures=change.totals.failures,
                     slow=change.totals.slow,

@@ -69,6 +69,7 @@ class Change(NamedTuple):
     old: str
     new: str
     reason: str
+    trigger: str
     totals: Totals
     open_for: float | None
     observed: bool
@@ -163,7 +164,7 @@ class BreakerState:
                     raise self._rejection("half-open, a probe is in flight", now, None)
                 if not self._half_open:
                     self._half_open = True
-                    self._queue(OPEN, HALF_OPEN, "open time over", Totals(0, 0, 0), None)
+                    self._queue(OPEN, HALF_OPEN, "open time over", "time", Totals(0, 0, 0), None)
                 self._probe = probe = Probe(now + self.options.probe_lease)
                 return probe
         finally:
@@ -223,29 +224,32 @@ class BreakerState:
             self._open(
                 HALF_OPEN,
                 "a probe failed" if verdict is FAILURE else "a probe was slow",
+                "probe",
                 Totals(1, 1, 0),
                 now,
             )
         elif verdict is SUCCESS:
             self._good += 1
             if self._good >= self.options.probes:
-                self._queue(HALF_OPEN, CLOSED, "probes succeeded", Totals(self._good, 0, 0), None)
+                self._queue(HALF_OPEN, CLOSED, "probes succeeded", "probe", Totals(self._good, 0, 0), None)
                 self._close()
 
     def _trip(self, window: Window, now: float) -> None:
         o = self.options
         if o.consecutive is not None and window.streak >= o.consecutive:
-            self._open(CLOSED, f"{window.streak} failures in a row", window.totals(now), now)
+            self._open(CLOSED, f"{window.streak} failures in a row", "consecutive", window.totals(now), now)
             return
         totals = window.totals(now)
         if totals.calls < o.minimum_calls:
             return
         if totals.failures >= o.failure_ratio * totals.calls:
-            self._open(CLOSED, f"{totals.failures} of {totals.calls} calls failed", totals, now)
+            self._open(
+                CLOSED, f"{totals.failures} of {totals.calls} calls failed", "failure_ratio", totals, now
+            )
         elif o.slow_after is not None and totals.slow >= o.slow_ratio * totals.calls:
-            self._open(CLOSED, f"{totals.slow} of {totals.calls} calls were slow", totals, now)
+            self._open(CLOSED, f"{totals.slow} of {totals.calls} calls were slow", "slow_ratio", totals, now)
 
-    def _open(self, old: str, reason: str, totals: Totals, now: float) -> None:
+    def _open(self, old: str, reason: str, trigger: str, totals: Totals, now: float) -> None:
         o = self.options
         longest = min(o.max_open, o.open_for * 2.0 ** min(self._opened, 64))
         # Never longer than stated, up to a fifth shorter: pods that opened together do not probe together.
@@ -256,7 +260,7 @@ class BreakerState:
         self._half_open = False
         self._good = 0
         self._until = now + open_for
-        self._queue(old, OPEN, reason, totals, open_for)
+        self._queue(old, OPEN, reason, trigger, totals, open_for)
 
     def _close(self) -> None:
         self._opened = 0
@@ -290,14 +294,14 @@ class BreakerState:
                 self._probe = None
             new = self._state()
             if new != old:
-                self._queue(old, new, reason, Totals(0, 0, 0), None)
+                self._queue(old, new, reason, "manual", Totals(0, 0, 0), None)
         if self._changes:
             self._tell()
 
     def open_by_hand(self, now: float) -> None:
         with self._lock:
             if self._manual is None and self.closed is not None:
-                self._open(CLOSED, "opened by hand", self.closed.totals(now), now)
+                self._open(CLOSED, "opened by hand", "manual", self.closed.totals(now), now)
         if self._changes:
             self._tell()
 
@@ -319,8 +323,10 @@ class BreakerState:
         self._telling = False
 
     # ------------------------------------------------------------------------------------------------ telling
-    def _queue(self, old: str, new: str, reason: str, totals: Totals, open_for: float | None) -> None:
-        self._changes.append(Change(old, new, reason, totals, open_for, self._observe))
+    def _queue(
+        self, old: str, new: str, reason: str, trigger: str, totals: Totals, open_for: float | None
+    ) -> None:
+        self._changes.append(Change(old, new, reason, trigger, totals, open_for, self._observe))
 
     def _tell(self) -> None:
         """Tell the changes in order, each once, whichever thread is here first; never under the lock."""

@@ -8,7 +8,8 @@ from types import CoroutineType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from ...core.errors import PolicyError, Rejected
-from ...core.events import RUNTIME, FallbackUsed, emit
+from ...core.events import FELL_BACK, RUNTIME, FallbackUsed, emit
+from ...core.outcome import error_type
 from ...core.pipeline import is_async
 from ...core.policy import Policy, Site
 from ...core.rows import refuse_coroutine
@@ -124,11 +125,14 @@ class Fallback(Policy, Generic[S]):
 
 def _tell(site: Site, exc: Exception) -> None:
     if RUNTIME.listeners:
+        used = FELL_BACK.get()
+        if used is not None:
+            used.append(None)
         emit(
             FallbackUsed(
                 site.dependency,
                 site.operation,
-                error_type=type(exc).__qualname__,
+                error_type=error_type(exc),
                 rejected=isinstance(exc, Rejected),
             )
         )

@@ -13,7 +13,7 @@ from ...core.call import CURRENT, put_back
 from ...core.clock import SYSTEM_CLOCK, Clock
 from ...core.errors import PolicyError
 from ...core.events import RUNTIME, AttemptFinished, emit
-from ...core.outcome import Discarded
+from ...core.outcome import Discarded, error_type
 from ...core.pipeline import outcome_of, warn
 from ...core.policy import Policy, Site
 from ...core.registry import REGISTRY
@@ -485,6 +485,6 @@ def _tell(site: Site, attempt: int, began: float, exc: BaseException | None) -> 
             attempt=attempt,
             outcome=outcome_of(exc),
             duration=site.clock.monotonic() - began,
-            error_type=None if exc is None else type(exc).__qualname__,
+            error_type=None if exc is None else error_type(exc),
         )
     )

@@ -21,7 +21,7 @@ from ...core.events import (
     logger,
 )
 from ...core.options import seconds
-from ...core.outcome import Evidence, Report, Unfinished, attach, report_of
+from ...core.outcome import Evidence, Report, Unfinished, attach, error_type, report_of
 from ...core.policy import Site
 from ...core.when import When
 from .options import RETRY_AFTER_CEILING, RetryOptions
@@ -174,7 +174,7 @@ class Story:
         if why is not None:
             self._give_up(exc, why, now)
             return None
-        self._go_on(type(exc).__qualname__, delay)
+        self._go_on(error_type(exc), delay)
         return delay
 
     def result_failed(self, now: float, /) -> float | None:
@@ -270,7 +270,7 @@ class Story:
                 self.options.attempts,
                 site.operation,
                 error,
-                seconds(delay),
+                seconds(round(delay, 4)),
             )
         if RUNTIME.listeners:
             emit(
@@ -287,7 +287,7 @@ class Story:
         exc.__dict__[_MARK] = GaveUp(now, self.site.clock, self.owner)
         if self.attempts > 1 or why not in ("not_transient", "rejected", "nested", "final"):
             self._note(exc, why, now)
-        self._tell_end(type(exc).__qualname__, why, now)
+        self._tell_end(error_type(exc), why, now)
 
     def _note(self, exc: Exception, why: str, now: float) -> None:
         head = f"resilient: {self.site.dependency}: "

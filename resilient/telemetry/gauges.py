@@ -1,0 +1,122 @@
+"""The state of live policies as gauges, read when somebody collects: between collections they cost nothing.
+
+Several pipelines of one name (a sync and an async client of one dependency) are one dependency: amounts are
+added up, and the breaker shown is the worst one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.pipeline import Pipeline
+from ..core.registry import REGISTRY
+from ..policies.breaker import CircuitBreaker
+from ..policies.bulkhead import Bulkhead
+from ..policies.ratelimit import RateLimit
+from ..policies.ratelimit.options import NANOSECONDS
+from ..policies.retry import Retry
+
+STATES = ("disabled", "closed", "half_open", "open", "forced_open")
+"""From the best to the worst."""
+
+Reading = tuple[float, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """One instrument, and how to read it off the pipelines of a dependency."""
+
+    name: str
+    unit: str
+    description: str
+    read: Callable[[Sequence[Pipeline]], Iterator[Reading]]
+
+
+def read(gauge: Gauge, /) -> Iterator[tuple[str, float, dict[str, str]]]:
+    """The gauge's readings now: dependency, value, further attributes."""
+    by_name: dict[str, list[Pipeline]] = {}
+    for pipeline in REGISTRY.pipelines():
+        by_name.setdefault(str(pipeline.name), []).append(pipeline)
+    for name, pipelines in sorted(by_name.items()):
+        for value, attributes in gauge.read(pipelines):
+            yield name, value, attributes
+
+
+def _policies(pipelines: Sequence[Pipeline], kind: type[Any]) -> list[tuple[Any, Pipeline]]:
+    """Each policy of a kind once, however many pipelines share it."""
+    found = {
+        id(policy): (policy, pipeline)
+        for pipeline in pipelines
+        for policy in pipeline.policies
+        if isinstance(policy, kind)
+    }
+    return list(found.values())
+
+
+def _budget(pipelines: Sequence[Pipeline]) -> Iterator[Reading]:
+    for retry, pipeline in _policies(pipelines, Retry)[
+        :1
+    ]:  # the budget is the dependency's, not the pipeline's
+        yield retry.budget_for(pipeline.name).remaining(pipeline.clock.monotonic()), {}
+
+
+def _state(pipelines: Sequence[Pipeline]) -> Iterator[Reading]:
+    seen = [breaker.state for breaker, _ in _policies(pipelines, CircuitBreaker)]
+    if seen:
+        worst = max(seen, key=STATES.index)
+        for state in STATES:
+            yield float(state == worst), {"state": state}
+
+
+def _ratio(field: str) -> Callable[[Sequence[Pipeline]], Iterator[Reading]]:
+    def ratio(pipelines: Sequence[Pipeline]) -> Iterator[Reading]:
+        breakers = [breaker for breaker, _ in _policies(pipelines, CircuitBreaker)]
+        if not breakers:
+            return
+        totals = [breaker.totals() for breaker in breakers]
+        calls = sum(each.calls for each in totals)
+        enough = calls >= min(breaker.options.minimum_calls for breaker in breakers)
+        # -1 below the minimum: a ratio of few calls says nothing, and 0 would say that all is well.
+        yield (sum(getattr(each, field) for each in totals) / calls if enough and calls else -1.0), {}
+
+    return ratio
+
+
+def _limiter(
+    rate: Callable[[RateLimit], float] | None, concurrency: Callable[[Bulkhead], float]
+) -> Callable[[Sequence[Pipeline]], Iterator[Reading]]:
+    def limiter(pipelines: Sequence[Pipeline]) -> Iterator[Reading]:
+        if rate is not None:
+            limits = [limit for limit, _ in _policies(pipelines, RateLimit) if limit.options.key is None]
+            if limits:
+                yield sum(map(rate, limits)), {"kind": "rate"}
+        bulkheads = [bulkhead for bulkhead, _ in _policies(pipelines, Bulkhead)]
+        if bulkheads:
+            yield sum(map(concurrency, bulkheads)), {"kind": "concurrency"}
+
+    return limiter
+
+
+ALL = (
+    Gauge("resilient.retry.budget.remaining", "1", "The share of the retry budget that is left", _budget),
+    Gauge("resilient.breaker.state", "1", "One series per state; the one in force is 1", _state),
+    Gauge("resilient.breaker.failure_ratio", "1", "Failed calls; -1 below minimum_calls", _ratio("failures")),
+    Gauge("resilient.breaker.slow_ratio", "1", "Slow calls; -1 below minimum_calls", _ratio("slow")),
+    Gauge(
+        "resilient.limiter.limit",
+        "1",
+        "What is allowed: calls at once, or tokens a second",
+        _limiter(lambda each: NANOSECONDS / each.options.rate.interval, lambda each: each.options.limit),
+    ),
+    Gauge(
+        "resilient.limiter.available",
+        "1",
+        "What is free now: permits, or tokens",
+        _limiter(lambda each: each.available(), lambda each: each.options.limit - each.in_flight),
+    ),
+    Gauge(
+        "resilient.limiter.inflight", "{call}", "Calls in flight", _limiter(None, lambda each: each.in_flight)
+    ),
+    Gauge("resilient.limiter.queued", "{call}", "Calls that wait", _limiter(None, lambda each: each.waiting)),
+)
