@@ -24,7 +24,7 @@ from .http.profiles import Profile
 from .http.transport import AsyncTransport as _AsyncDriver
 from .http.transport import SyncTransport as _SyncDriver
 from .http.wrapped import AsyncWrapped, SyncWrapped
-from .telemetry import instrument
+from .telemetry import instrument_when_useful
 
 __all__ = ["AsyncTransport", "Profile", "Transport", "async_client", "client", "wrap"]
 
@@ -65,7 +65,7 @@ class Transport(_SyncDriver, httpx.BaseTransport):
         transport: httpx.BaseTransport | None = None,
         **options: Any,
     ) -> None:
-        instrument()
+        instrument_when_useful()
         url = httpx.URL(base_url)
         dependency = depend(BINDING, name, url, policies, profile, clock, options.get("limits"), endpoints)
         if transport is None:
@@ -96,7 +96,7 @@ class AsyncTransport(_AsyncDriver, httpx.AsyncBaseTransport):
         transport: httpx.AsyncBaseTransport | None = None,
         **options: Any,
     ) -> None:
-        instrument()
+        instrument_when_useful()
         url = httpx.URL(base_url)
         dependency = depend(BINDING, name, url, policies, profile, clock, options.get("limits"), endpoints)
         if transport is None:

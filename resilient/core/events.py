@@ -49,6 +49,16 @@ class CallFinished(Event):
     duration: float
     error_type: str | None
 
+    # Written out in the two events that every call makes.
+    def __init__(
+        self, dependency: str, operation: str, *, outcome: str, duration: float, error_type: str | None
+    ) -> None:
+        self.dependency = dependency
+        self.operation = operation
+        self.outcome = outcome
+        self.duration = duration
+        self.error_type = error_type
+
 
 class AttemptFinished(Event):
     """One attempt of a retried call ended. ``attempt`` from 1; ``duration`` seconds."""
@@ -59,6 +69,23 @@ class AttemptFinished(Event):
     outcome: str
     duration: float
     error_type: str | None
+
+    def __init__(
+        self,
+        dependency: str,
+        operation: str,
+        *,
+        attempt: int,
+        outcome: str,
+        duration: float,
+        error_type: str | None,
+    ) -> None:
+        self.dependency = dependency
+        self.operation = operation
+        self.attempt = attempt
+        self.outcome = outcome
+        self.duration = duration
+        self.error_type = error_type
 
 
 class RetryScheduled(Event):

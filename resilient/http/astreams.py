@@ -155,6 +155,8 @@ class AsyncioStream(asyncio.Protocol):
         if self._transport.is_closing():
             raise self._core.WriteError(self._error or "the connection is closed")
         seconds = clip(timeout, self._core.WriteTimeout)
+        if timeout.__class__ is Phase:
+            timeout.attempt.sends()
         self._transport.write(buffer)
         if self._drain is not None:
             await self._wait(self._drain, seconds, self._core.WriteTimeout)
@@ -243,7 +245,12 @@ class TrioStream:
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        await self._inner.write(buffer, clip(timeout, self._core.WriteTimeout))
+        if not buffer:
+            return
+        seconds = clip(timeout, self._core.WriteTimeout)
+        if timeout.__class__ is Phase:
+            timeout.attempt.sends()
+        await self._inner.write(buffer, seconds)
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None

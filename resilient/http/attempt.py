@@ -1,9 +1,10 @@
 """One attempt on the wire: what it did, and how long it may take.
 
-What was sent is read off the core's own trace events, not guessed from exception types: without
-``send_request_headers.started`` nothing reached the peer's HTTP layer, whatever the exception says. The
-time-outs that go down to the network are floats that know the attempt; code that does not know that sees a
-float."""
+What was sent is seen where it is sent, not guessed from exception types: until our stream is handed the first
+bytes nothing reached the peer's HTTP layer, whatever the exception says. Behind a proxy, and in a transport of
+the user's, the core's trace event ``send_request_headers.started`` tells it instead: there the first bytes may
+be those of the tunnel, or the stream is not ours. The time-outs that go down to the network are floats that
+know the attempt; code that does not know that sees a float."""
 
 from __future__ import annotations
 
@@ -32,21 +33,25 @@ class Attempt:
 
     Attributes:
         sent: the request's first bytes were handed to the connection.
-        answered: the head of an answer came.
+        endpoint: where it goes, by ``permit``, since ``began``.
         reused: the connection had been used before.
         received: any byte came back on it for this request.
-        traced: whether anything was heard from the core at all.
+        by_trace: the core's trace events are to tell what was sent.
+        traced: some of them were heard.
     """
 
     __slots__ = (
-        "answered",
+        "began",
         "body",
+        "by_trace",
         "clock",
         "connect_timeout",
         "deadline",
+        "endpoint",
         "fresh",
         "headers",
         "kill",
+        "permit",
         "received",
         "reused",
         "sent",
@@ -71,14 +76,22 @@ class Attempt:
         self.headers: list[tuple[bytes, bytes]] = [] if headers is None else headers
         self.fresh = fresh
         self.body = body
+        self.endpoint: Any = None
+        self.permit: Any = None
+        self.began = 0.0
         self.sent = False
-        self.answered = False
         self.reused = False
         self.received = False
         self.span: Any = None
+        self.by_trace = False
         self.traced = False
         self.user_trace: Callable[[str, dict[str, Any]], Any] | None = None
         self.kill: Callable[[], None] | None = None
+
+    def sends(self) -> None:
+        """Our stream is handed bytes of it."""
+        if not self.by_trace:
+            self.sent = True
 
     def overdue(self) -> bool:
         """Whether its time is over."""
@@ -101,26 +114,37 @@ class Attempt:
         self.traced = True
         if name.endswith("send_request_headers.started"):
             self.sent = True
-        elif name.endswith("receive_response_headers.complete"):
-            self.answered = True
 
     def extensions(self, given: dict[str, Any], trace: Any) -> dict[str, Any]:
-        """The request's extensions for the core: time-outs that know this attempt, and the trace."""
+        """The request's extensions for the core: time-outs that know this attempt, and the trace.
+
+        Args:
+            given: the request's own.
+            trace: `trace` or `atrace`, where the core's events are to tell what was sent; None: the stream does.
+        """
+        found = {**given}
+        found.pop("resilient", None)
         timeout = given.get("timeout") or {}
-        connect = timeout.get("connect")
+        connect, read, write = timeout.get("connect"), timeout.get("read"), timeout.get("write")
         if self.connect_timeout is not None and (connect is None or connect > self.connect_timeout):
             connect = self.connect_timeout
-        self.user_trace = given.get("trace")
-        return {
-            **{key: value for key, value in given.items() if key != "resilient"},
-            "timeout": {
-                "connect": Phase(connect, self),
-                "read": Phase(timeout.get("read"), self),
-                "write": Phase(timeout.get("write"), self),
-                "pool": timeout.get("pool"),
-            },
-            "trace": trace,
+        reading = self._phase(read)
+        found["timeout"] = {
+            "connect": self._phase(connect),
+            "read": reading,
+            "write": reading if write == read else self._phase(write),
+            "pool": timeout.get("pool"),
         }
+        if trace is not None:
+            self.by_trace = True
+            self.user_trace = given.get("trace")
+            found["trace"] = trace
+        return found
+
+    def _phase(self, seconds: float | None) -> Phase:
+        phase = Phase(NO_LIMIT if seconds is None else seconds)
+        phase.attempt = self
+        return phase
 
 
 class Phase(float):
@@ -128,11 +152,6 @@ class Phase(float):
 
     __slots__ = ("attempt",)
     attempt: Attempt
-
-    def __new__(cls, seconds: float | None, attempt: Attempt) -> Phase:
-        self = super().__new__(cls, NO_LIMIT if seconds is None else seconds)
-        self.attempt = attempt
-        return self
 
 
 def clip(timeout: float | None, error: type[Exception], /) -> float | None:
@@ -144,15 +163,15 @@ def clip(timeout: float | None, error: type[Exception], /) -> float | None:
     """
     if timeout.__class__ is not Phase:
         return timeout
-    assert isinstance(timeout, Phase)
-    attempt = timeout.attempt
-    seconds = float(timeout)
-    if attempt.deadline is not None:
-        left = attempt.deadline - attempt.clock()
-        if left <= 0:
+    attempt: Attempt = timeout.attempt
+    deadline = attempt.deadline
+    if deadline is not None:
+        left = deadline - attempt.clock()
+        if left <= 0.0:
             raise error("the deadline is over")
-        seconds = min(seconds, left)
-    return None if seconds >= NO_LIMIT else seconds
+        if left < timeout:
+            return left
+    return None if timeout >= NO_LIMIT else float(timeout)
 
 
 # -------------------------------------------------------------------------------------- what a failure proves

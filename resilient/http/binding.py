@@ -45,6 +45,7 @@ class Binding:
         self.sdk = sdk
         self.core = core
         self._errors: dict[type, type] = {getattr(core, name): getattr(sdk, name) for name in _NAMES}
+        self.target: Any = type("Target", (_Target, core.URL), {})
         self.sync_body: Any = type("SyncBody", (SyncBody, sdk.SyncByteStream), {})
         self.async_body: Any = type("AsyncBody", (AsyncBody, sdk.AsyncByteStream), {})
         self._joined: dict[tuple[type, type], type] = {}
@@ -120,6 +121,17 @@ class Binding:
             fields = {"__module__": self.home, "__reduce__": _reduce, "_binding": self, "_parts": key}
             found = self._joined[key] = type(ours.__name__, (ours, face), fields)
         return found
+
+
+class _Target:
+    """A URL of the core's at a known origin, which is asked for twice per request."""
+
+    def __init__(self, origin: Any, target: bytes) -> None:
+        self.scheme, self.host, self.port = origin.scheme, origin.host, origin.port
+        self.target = target
+        self.origin = origin
+
+    origin: Any = None  # hides the property that works it out
 
 
 def _reduce(error: Any) -> tuple[Any, ...]:

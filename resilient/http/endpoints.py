@@ -27,7 +27,7 @@ class Endpoint(Generic[E]):
     Attributes:
         address: ``host:port``, for the reader; empty where the URL's own host is dialled.
         exchange: sends one request to it.
-        in_flight: attempts that run.
+        in_flight: attempts that run; counted where there is another endpoint to compare it with.
     """
 
     __slots__ = ("__weakref__", "_lock", "_state", "address", "exchange", "in_flight")
@@ -57,14 +57,18 @@ class Endpoint(Generic[E]):
         return permit
 
     def enter_anyway(self) -> None:
+        if self._state is None:
+            return
         with self._lock:
             self.in_flight += 1
 
     def leave(self, permit: Permit | None, verdict: Verdict, latency: float, now: float) -> None:
         """The attempt is over."""
+        if self._state is None:
+            return
         with self._lock:
             self.in_flight -= 1
-        if permit is not None and self._state is not None:
+        if permit is not None:
             self._state.record(permit, verdict, latency, now)
 
     def _changed(self, change: Change) -> None:
@@ -91,7 +95,6 @@ class Endpoints(Generic[E]):
         """
         endpoints = self._endpoints
         if len(endpoints) == 1:
-            endpoints[0].enter_anyway()
             return endpoints[0], None
         start = self._turn() % len(endpoints)
         order = sorted(

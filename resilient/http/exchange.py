@@ -25,22 +25,26 @@ class Base:
         binding: the SDK.
         factory: a pool of the core's, used to make connections alone.
         origin: the core's origin of the URL.
+        tunnelled: whether a proxy is between: then its own first bytes may go before the request's.
         settings: of our `Pool`.
     """
 
-    def __init__(self, binding: Binding, factory: Any, origin: Any, *, sync: bool, **settings: Any) -> None:
+    def __init__(
+        self, binding: Binding, factory: Any, origin: Any, *, sync: bool, tunnelled: bool, **settings: Any
+    ) -> None:
         self.binding = binding
         self.pool = Pool(lambda: factory.create_connection(origin), sync=sync, **settings)
+        self._tunnelled = tunnelled
+        self._origin = origin
 
     def _request(self, request: Any, attempt: Attempt, trace: Any) -> Any:
-        core, url = self.binding.core, request.url
-        target = core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        return core.Request(
+        given = request.extensions
+        return self.binding.core.Request(
             request.method,
-            target,
+            self.binding.target(self._origin, request.url.raw_path),
             headers=[*request.headers.raw, *attempt.headers],
             content=request.stream if attempt.body is None else attempt.body,
-            extensions=attempt.extensions(request.extensions, trace),
+            extensions=attempt.extensions(given, trace if self._tunnelled or "trace" in given else None),
         )
 
     def error(self, exc: BaseException, attempt: Attempt, request: Any) -> Exception | None:
@@ -75,25 +79,25 @@ class SyncExchange(Base):
         clock, pool = attempt.clock, self.pool
         connection = pool.take(clock(), fresh=attempt.fresh)
         attempt.reused = connection.uses > 1
-        body = None
         try:
             try:
                 response = connection.core.handle_request(self._request(request, attempt, attempt.trace))
             finally:
                 if attempt.kill is not None:  # the connection was made just now
                     connection.kill = attempt.kill
-            body = self.binding.sync_body(
-                response.stream,
-                attempt,
-                lambda exc: self.error(exc, attempt, request),
-                lambda: pool.give(connection, clock()),
-            )
-            stream = self._read(body) if self._small(request, response) else body
-        except BaseException as exc:
-            if body is None:
+            if self._small(request, response):
+                stream = self.binding.sdk.ByteStream(b"".join(response.stream))
+                response.stream.close()
                 pool.give(connection, clock())
             else:
-                body.close()
+                stream = self.binding.sync_body(
+                    response.stream,
+                    attempt,
+                    lambda exc: self.error(exc, attempt, request),
+                    lambda: pool.give(connection, clock()),
+                )
+        except BaseException as exc:
+            pool.give(connection, clock())
             error = self.error(exc, attempt, request) if isinstance(exc, Exception) else None
             if error is None:
                 raise
@@ -101,11 +105,6 @@ class SyncExchange(Base):
         return self.binding.sdk.Response(
             response.status, headers=response.headers, stream=stream, extensions=response.extensions
         )
-
-    def _read(self, body: Any) -> Any:
-        data = b"".join(body)
-        body.close()
-        return self.binding.sdk.ByteStream(data)
 
     def close(self) -> None:
         self.pool.close()
@@ -124,7 +123,6 @@ class AsyncExchange(Base):
         clock, pool = attempt.clock, self.pool
         connection = pool.take(clock(), running_loop() or TRIO, fresh=attempt.fresh)
         attempt.reused = connection.uses > 1
-        body = None
         try:
             try:
                 response = await connection.core.handle_async_request(
@@ -133,18 +131,19 @@ class AsyncExchange(Base):
             finally:
                 if attempt.kill is not None:  # the connection was made just now
                     connection.kill = attempt.kill
-            body = self.binding.async_body(
-                response.stream,
-                attempt,
-                lambda exc: self.error(exc, attempt, request),
-                lambda: pool.give(connection, clock()),
-            )
-            stream = await self._read(body) if self._small(request, response) else body
-        except BaseException as exc:
-            if body is None:
+            if self._small(request, response):
+                stream = self.binding.sdk.ByteStream(b"".join([chunk async for chunk in response.stream]))
+                await response.stream.aclose()
                 pool.give(connection, clock())
             else:
-                await body.aclose()
+                stream = self.binding.async_body(
+                    response.stream,
+                    attempt,
+                    lambda exc: self.error(exc, attempt, request),
+                    lambda: pool.give(connection, clock()),
+                )
+        except BaseException as exc:
+            pool.give(connection, clock())
             error = self.error(exc, attempt, request) if isinstance(exc, Exception) else None
             if error is None:
                 raise
@@ -152,11 +151,6 @@ class AsyncExchange(Base):
         return self.binding.sdk.Response(
             response.status, headers=response.headers, stream=stream, extensions=response.extensions
         )
-
-    async def _read(self, body: Any) -> Any:
-        data = b"".join([chunk async for chunk in body])
-        await body.aclose()
-        return self.binding.sdk.ByteStream(data)
 
     def close(self) -> None:
         self.pool.close()

@@ -104,14 +104,17 @@ class Wiring:
 
         core = self.binding.core
         pin = None if self.proxy is not None else pin
-        backend: Any = (AsyncBackend if self.asynchronous else Backend)(core, pin)
+        tunnelled = self.proxy is not None
+        backend: Any = (
+            AsyncBackend(core, pin) if self.asynchronous else Backend(core, pin, tunnelled=tunnelled)
+        )
         pool = core.AsyncConnectionPool if self.asynchronous else core.ConnectionPool
         kind: Any = AsyncExchange if self.asynchronous else SyncExchange
         factory = pool(
             ssl_context=self.ssl_context, proxy=self.proxy, network_backend=backend, **self._options
         )
         origin = core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/").origin
-        return kind(self.binding, factory, origin, **self._pool)
+        return kind(self.binding, factory, origin, tunnelled=tunnelled, **self._pool)
 
 
 def assemble(

@@ -26,7 +26,7 @@ they."""
 class Connection:
     """One connection and what we know of it."""
 
-    __slots__ = ("core", "idle_since", "kill", "loop", "old_at", "uses")
+    __slots__ = ("core", "idle_since", "kill", "loop", "old_at", "taken", "uses")
 
     def __init__(self, core: Any, loop: Any, old_at: float) -> None:
         self.core = core
@@ -34,6 +34,7 @@ class Connection:
         self.old_at = old_at
         self.idle_since = 0.0
         self.uses = 0
+        self.taken = False  # guarded by the pool's lock
         self.kill: Callable[[], None] = _nothing
 
     def usable(self, now: float, max_idle: float) -> bool:
@@ -43,7 +44,6 @@ class Connection:
             and now - self.idle_since < max_idle
             and core.is_idle()
             and not core.has_expired()
-            and not core.is_closed()
         )
 
 
@@ -126,13 +126,17 @@ class Pool:
             age = self._max_age * (0.8 + 0.4 * random.random())
             found = Connection(self._connect(), loop, now + age)
         found.uses += 1
+        found.taken = True
         return found
 
     def give(self, connection: Connection, now: float) -> None:
-        """The request is over, in whatever way."""
+        """The request is over, in whatever way. Again for the same request it does nothing."""
         core = connection.core
         idle = core.is_idle() and not core.is_closed() and now < connection.old_at
         with self._lock:
+            if not connection.taken:
+                return
+            connection.taken = False
             self.in_use -= 1
             if idle and not self._closed and len(self._idle) < self._keep:
                 connection.idle_since = now

@@ -12,7 +12,7 @@ from typing import Any
 from .attempt import Phase, clip
 
 PIECE = 65536
-"""Bytes handed to a blocking socket at once, so that a reader that stalls cannot outlast the deadline."""
+"""Bytes handed to a stream of the core's at once, so that a reader that stalls cannot outlast the deadline."""
 
 Pin = tuple[str, int] | None
 """Where to dial, whatever the URL says; None: where it says."""
@@ -26,27 +26,67 @@ def carried(timeout: Any, stream: Any) -> Any:
 
 
 class Stream:
-    """A stream of the core's, cut at the deadline."""
+    """A stream of the core's, cut at the deadline.
 
-    __slots__ = ("_core", "_inner")
+    Args:
+        inner: the core's.
+        core: the core.
+        sock: the socket beneath it, where that is all there is; it is read and written without the detour then.
+    """
 
-    def __init__(self, inner: Any, core: Any) -> None:
+    __slots__ = ("_core", "_inner", "_sock")
+
+    def __init__(self, inner: Any, core: Any, sock: Any) -> None:
         self._inner = inner
         self._core = core
+        self._sock = sock
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data: bytes = self._inner.read(max_bytes, clip(timeout, self._core.ReadTimeout))
+        core, sock = self._core, self._sock
+        seconds = clip(timeout, core.ReadTimeout)
+        if sock is None:
+            data: bytes = self._inner.read(max_bytes, seconds)
+        else:
+            try:
+                sock.settimeout(seconds)
+                data = sock.recv(max_bytes)
+            except TimeoutError as exc:
+                raise core.ReadTimeout(exc) from exc
+            except OSError as exc:
+                raise core.ReadError(exc) from exc
         if data and timeout.__class__ is Phase:
             timeout.attempt.received = True
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if len(buffer) <= PIECE:
-            self._inner.write(buffer, clip(timeout, self._core.WriteTimeout))
-            return
-        view = memoryview(buffer)
-        for start in range(0, len(view), PIECE):
-            self._inner.write(view[start : start + PIECE], clip(timeout, self._core.WriteTimeout))
+        if not buffer:
+            return  # the core hands over the end of a request without a body
+        seconds = clip(timeout, self._core.WriteTimeout)
+        if timeout.__class__ is Phase:
+            timeout.attempt.sends()
+        if self._sock is not None:
+            self._send(buffer, seconds, timeout)
+        elif len(buffer) <= PIECE:
+            self._inner.write(buffer, seconds)
+        else:
+            view = memoryview(buffer)
+            for start in range(0, len(view), PIECE):
+                self._inner.write(view[start : start + PIECE], clip(timeout, self._core.WriteTimeout))
+
+    def _send(self, buffer: bytes, seconds: float | None, timeout: float | None) -> None:
+        core, sock = self._core, self._sock
+        try:
+            sock.settimeout(seconds)
+            sent = sock.send(buffer)
+            if sent < len(buffer):
+                view = memoryview(buffer)
+                while sent < len(buffer):
+                    sock.settimeout(clip(timeout, core.WriteTimeout))
+                    sent += sock.send(view[sent:])
+        except TimeoutError as exc:
+            raise core.WriteTimeout(exc) from exc
+        except OSError as exc:
+            raise core.WriteError(exc) from exc
 
     def close(self) -> None:
         self._inner.close()
@@ -57,20 +97,27 @@ class Stream:
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> Any:
         seconds = clip(timeout, self._core.ConnectTimeout)
-        return carried(
-            timeout, Stream(self._inner.start_tls(ssl_context, server_hostname, seconds), self._core)
-        )
+        inner = self._inner.start_tls(ssl_context, server_hostname, seconds)
+        sock = None if self._sock is None else inner.get_extra_info("socket")
+        return carried(timeout, Stream(inner, self._core, sock))
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
 
 
 class Backend:
-    """A blocking network backend, pinned to an endpoint where one is given."""
+    """A blocking network backend, pinned to an endpoint where one is given.
 
-    def __init__(self, core: Any, pin: Pin) -> None:
+    Args:
+        core: the core.
+        pin: where to dial.
+        tunnelled: whether a proxy is between: a stream may lie in another one then.
+    """
+
+    def __init__(self, core: Any, pin: Pin, *, tunnelled: bool) -> None:
         self._core = core
         self._pin = pin
+        self._tunnelled = tunnelled
         self._inner = core.SyncBackend()
 
     def connect_tcp(
@@ -83,13 +130,17 @@ class Backend:
     ) -> Any:
         host, port = self._pin or (host, port)
         seconds = clip(timeout, self._core.ConnectTimeout)
-        stream = self._inner.connect_tcp(host, port, seconds, local_address, socket_options or [])
-        return carried(timeout, Stream(stream, self._core))
+        return self._carried(
+            timeout, self._inner.connect_tcp(host, port, seconds, local_address, socket_options or [])
+        )
 
     def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None) -> Any:
         seconds = clip(timeout, self._core.ConnectTimeout)
-        stream = self._inner.connect_unix_socket(path, seconds, socket_options or [])
-        return carried(timeout, Stream(stream, self._core))
+        return self._carried(timeout, self._inner.connect_unix_socket(path, seconds, socket_options or []))
+
+    def _carried(self, timeout: float | None, inner: Any) -> Any:
+        sock = None if self._tunnelled else inner.get_extra_info("socket")
+        return carried(timeout, Stream(inner, self._core, sock))
 
     def sleep(self, seconds: float) -> None:
         self._inner.sleep(seconds)

@@ -15,21 +15,9 @@ from ..core.pipeline import Pipeline
 from ..core.policy import Site
 from .attempt import Attempt, failure, stale
 from .body import ResponseBody
-from .endpoints import Endpoint, Endpoints
+from .endpoints import Endpoints
 from .hints import Finding, answer
 from .logical import STATE, Answered, Dependency, Logical
-
-
-class Trial:
-    """One attempt in progress: where it goes, and what it has shown."""
-
-    __slots__ = ("attempt", "began", "endpoint", "permit")
-
-    def __init__(self, attempt: Attempt, endpoint: Endpoint[Any], permit: Any, began: float) -> None:
-        self.attempt = attempt
-        self.endpoint = endpoint
-        self.permit = permit
-        self.began = began
 
 
 class Base:
@@ -60,7 +48,7 @@ class Base:
             policy.adopt(site)
         return site
 
-    def _try(self, request: Any, logical: Logical, call: Call) -> Trial:
+    def _try(self, request: Any, logical: Logical, call: Call) -> Attempt:
         """Begin an attempt, if the deadline leaves time for it."""
         dependency = self.dependency
         now = dependency.clock.monotonic()
@@ -79,15 +67,15 @@ class Base:
         tracer = tracing.TRACER
         if tracer is not None:
             attempt.span = tracer.begin(request.method, request.url, attempt.headers, logical.attempts - 1)
-        return Trial(attempt, endpoint, permit, now)
+        attempt.endpoint, attempt.permit, attempt.began = endpoint, permit, now
+        return attempt
 
-    def _failed(self, exc: BaseException, trial: Trial, request: Any, logical: Logical) -> bool:
+    def _failed(self, exc: BaseException, attempt: Attempt, request: Any, logical: Logical) -> bool:
         """The attempt failed: note what it proves. True: send again at once, on a fresh socket or
         elsewhere."""
-        attempt = trial.attempt
         found = failure(exc, attempt)
         logical.evidence = found.evidence
-        self._left(trial, found.verdict if isinstance(exc, Exception) else IGNORED)
+        self._left(attempt, found.verdict if isinstance(exc, Exception) else IGNORED)
         if attempt.span is not None:
             attempt.span.end(error=exc)
         if not isinstance(exc, Exception):
@@ -110,18 +98,18 @@ class Base:
         if stale(exc, attempt) and logical.repeatable and not attempt.fresh:
             # The peer closed a kept connection while we took it up: the socket's fault (RFC 9110 9.2.2).
             logical.fresh = True
-            logical.tried.discard(trial.endpoint)
+            logical.tried.discard(attempt.endpoint)
             return True
         elsewhere = found.evidence in (Evidence.NOT_SENT, Evidence.REFUSED) and found.transient
         return elsewhere and len(self.endpoints) > 1 and self.endpoints.untried(logical.tried)
 
-    def _answered(self, response: Any, trial: Trial, logical: Logical) -> Any:
+    def _answered(self, response: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""
         found = answer(response.status_code, response.headers, keyed=self.dependency.profile.honours)
         logical.evidence = Evidence.ANSWERED if found is None else found.evidence
-        self._left(trial, SUCCESS if found is None else found.verdict)
-        if trial.attempt.span is not None:
-            trial.attempt.span.end(status=response.status_code)
+        self._left(attempt, SUCCESS if found is None else found.verdict)
+        if attempt.span is not None:
+            attempt.span.end(status=response.status_code)
         if found is not None:
             raise self._as_failure(response, found, logical)
         stream = response.stream
@@ -146,13 +134,13 @@ class Base:
         )
         return error
 
-    def _left(self, trial: Trial, verdict: Verdict) -> None:
+    def _left(self, attempt: Attempt, verdict: Verdict) -> None:
         now = self.dependency.clock.monotonic()
-        trial.endpoint.leave(trial.permit, verdict, now - trial.began, now)
+        attempt.endpoint.leave(attempt.permit, verdict, now - attempt.began, now)
 
     def _returned(self, result: Any, logical: Logical) -> Any:
         response = result.result if result.__class__ is Unfinished else result
-        response.extensions[STATE] = logical.report()
+        response.extensions[STATE] = logical.good_report()
         return response
 
     def _gave_answer(self, answered: Answered, logical: Logical) -> Any:
@@ -201,14 +189,14 @@ class SyncTransport(Base):
         logical: Logical = request.extensions[STATE]
         call = CURRENT.get()
         while True:
-            trial = self._try(request, logical, call)
+            attempt = self._try(request, logical, call)
             try:
-                response = trial.endpoint.exchange.send(request, trial.attempt)
+                response = attempt.endpoint.exchange.send(request, attempt)
             except BaseException as exc:
-                if self._failed(exc, trial, request, logical):
+                if self._failed(exc, attempt, request, logical):
                     continue
                 raise
-            return self._answered(response, trial, logical)
+            return self._answered(response, attempt, logical)
 
     def close(self) -> None:
         """Close every connection that is idle; the others when they come back."""
@@ -250,14 +238,14 @@ class AsyncTransport(Base):
         logical: Logical = request.extensions[STATE]
         call = CURRENT.get()
         while True:
-            trial = self._try(request, logical, call)
+            attempt = self._try(request, logical, call)
             try:
-                response = await trial.endpoint.exchange.send(request, trial.attempt)
+                response = await attempt.endpoint.exchange.send(request, attempt)
             except BaseException as exc:
-                if self._failed(exc, trial, request, logical):
+                if self._failed(exc, attempt, request, logical):
                     continue
                 raise
-            return self._answered(response, trial, logical)
+            return self._answered(response, attempt, logical)
 
     async def aclose(self) -> None:
         """Close every connection that is idle; the others when they come back."""

@@ -1,5 +1,5 @@
 """Metrics, spans and log records of what the policies do, through the OpenTelemetry API."""
 
-from .attach import instrument
+from .attach import instrument, instrument_when_useful
 
-__all__ = ["instrument"]
+__all__ = ["instrument", "instrument_when_useful"]

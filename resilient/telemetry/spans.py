@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opentelemetry import propagate
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
 from opentelemetry.propagators.textmap import Setter
 from opentelemetry.trace import (
     Span,
@@ -28,7 +28,7 @@ from ..core.outcome import error_type
 
 METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 
-_QUIET = (CallFinished, AttemptFinished, RetryFinished, Waited)
+_QUIET = frozenset({CallFinished, AttemptFinished, RetryFinished, Waited})
 """What metrics count and a span shows by itself."""
 
 Headers = list[tuple[bytes, bytes]]
@@ -36,7 +36,7 @@ Headers = list[tuple[bytes, bytes]]
 
 def span_events(event: Event, /) -> None:
     """A listener that notes what is rare on the caller's span, where one records."""
-    if isinstance(event, _QUIET):
+    if type(event) in _QUIET:
         return
     span = get_current_span()
     if span.is_recording():
@@ -53,7 +53,7 @@ class _IntoHeaders(Setter[Headers]):
         carrier.append((key.encode("ascii"), value.encode("utf-8")))
 
 
-_SETTER = _IntoHeaders()
+SETTER = _IntoHeaders()
 
 
 class Attempts:
@@ -92,8 +92,10 @@ class Attempts:
                 span.set_attribute("http.request.method_original", method[:32])
             if resend_count:
                 span.set_attribute("http.request.resend_count", resend_count)
-        context = set_span_in_context(span)
-        propagate.inject(headers, context=context, setter=_SETTER)
+        context = get_current()
+        if context or span.is_recording():  # else there is nothing to hand on, not even baggage
+            context = set_span_in_context(span, context)
+            propagate.inject(headers, context=context, setter=SETTER)
         return Attempt(span, context, common, self._record)
 
 
