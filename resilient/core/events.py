@@ -35,6 +35,11 @@ class Event:
         slots = [slot for cls in type(self).__mro__ for slot in getattr(cls, "__slots__", ())]
         return {slot: getattr(self, slot) for slot in slots}
 
+    def attributes(self) -> dict[str, Any]:
+        """The attributes that have a value, and the event's name, named as in log records and on spans."""
+        known = {f"resilient.{key}": value for key, value in self.fields().items() if value is not None}
+        return {"event.name": self.name, **known}
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.fields().items())})"
 

@@ -99,7 +99,7 @@ def _limiter(
 
 
 ALL = (
-    Gauge("resilient.retry.budget.remaining", "1", "The share of the retry budget that is left", _budget),
+    Gauge("resilient.retry.budget.remaining", "{retry}", "Retries that could be made now", _budget),
     Gauge("resilient.breaker.state", "1", "One series per state; the one in force is 1", _state),
     Gauge("resilient.breaker.failure_ratio", "1", "Failed calls; -1 below minimum_calls", _ratio("failures")),
     Gauge("resilient.breaker.slow_ratio", "1", "Slow calls; -1 below minimum_calls", _ratio("slow")),

@@ -13,7 +13,6 @@ from typing import Any
 from ..core.clock import Clock
 from ..core.events import CallFinished, Event, Rejection, RetryExhausted, RetrySuppressed
 from ..core.forks import tell_after_fork
-from .spans import attributes
 
 EVERY = 1.0
 """Seconds between two lines of one event and dependency."""
@@ -63,12 +62,7 @@ class EventLog:
         else:
             text = f"failed with {event.error_type} and was not retried: {event.reason}"
         more = f" ({left_out} more like this)" if left_out else ""
-        _write(
-            logging.WARNING,
-            f"{event.dependency}: {event.operation} {text}{more}",
-            event.name,
-            attributes(event),
-        )
+        _write(logging.WARNING, f"{event.dependency}: {event.operation} {text}{more}", event.attributes())
 
     def _turn(self, key: tuple[str, str]) -> int | None:
         """How many were left out since the last line, if it is time for the next one."""
@@ -93,7 +87,7 @@ class EventLog:
             self._saturated[key] = now
         if new:
             text = f"{event.dependency}: the {_LIMITERS[event.by]} began to turn calls away: {event.reason}"
-            _write(logging.WARNING, text, "resilient.limiter.saturated", attributes(event))
+            _write(logging.WARNING, text, {**event.attributes(), "event.name": "resilient.limiter.saturated"})
 
     def _relieve(self, event: CallFinished) -> None:
         now = self._clock.monotonic()
@@ -105,10 +99,14 @@ class EventLog:
                     continue
                 del self._saturated[key]
             text = f"{event.dependency}: the {what} has turned no call away for {RELIEVED_AFTER:g} s"
-            known = {"resilient.dependency": event.dependency, "resilient.by": by}
-            _write(logging.INFO, text, "resilient.limiter.relieved", known)
+            known = {
+                "event.name": "resilient.limiter.relieved",
+                "resilient.dependency": event.dependency,
+                "resilient.by": by,
+            }
+            _write(logging.INFO, text, known)
 
 
-def _write(level: int, text: str, name: str, known: dict[str, Any]) -> None:
+def _write(level: int, text: str, known: dict[str, Any]) -> None:
     if _LOGGER.isEnabledFor(level):
-        _LOGGER.log(level, "%s", text, extra={"event.name": name, **known})
+        _LOGGER.log(level, "%s", text, extra=known)

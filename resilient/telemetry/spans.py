@@ -40,12 +40,8 @@ def span_events(event: Event, /) -> None:
         return
     span = get_current_span()
     if span.is_recording():
-        span.add_event(event.name, attributes(event))
-
-
-def attributes(event: Event, /) -> dict[str, Any]:
-    """An event's fields as attributes: scalars with names of their own, absent ones left out."""
-    return {f"resilient.{key}": value for key, value in event.fields().items() if value is not None}
+        attributes = event.attributes()
+        span.add_event(attributes.pop("event.name"), attributes)
 
 
 class _IntoHeaders(Setter[Headers]):

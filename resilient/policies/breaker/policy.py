@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ...core.events import RUNTIME, BreakerTransition, emit, logger
+from ...core.events import BreakerTransition, emit, logger
 from ...core.forks import tell_after_fork
 from ...core.options import seconds
 from ...core.outcome import FAILURE, IGNORED, Verdict, error_type
@@ -223,23 +223,21 @@ class CircuitBreaker(Gate[Permit]):
 
     # ------------------------------------------------------------------------------------------------ telling
     def _changed(self, change: Change) -> None:
-        dependency, operation = self.name or "?", self.operation
-        if RUNTIME.listeners:
-            emit(
-                BreakerTransition(
-                    dependency,
-                    operation,
-                    old=change.old,
-                    new=change.new,
-                    reason=change.reason,
-                    trigger=change.trigger,
-                    calls=change.totals.calls,
-                    failures=change.totals.failures,
-                    slow=change.totals.slow,
-                    open_for=change.open_for,
-                    observed=change.observed,
-                )
-            )
+        dependency = self.name or "?"
+        event = BreakerTransition(
+            dependency,
+            self.operation,
+            old=change.old,
+            new=change.new,
+            reason=change.reason,
+            trigger=change.trigger,
+            calls=change.totals.calls,
+            failures=change.totals.failures,
+            slow=change.totals.slow,
+            open_for=change.open_for,
+            observed=change.observed,
+        )
+        emit(event)
         logger().warning(
             "%s: circuit breaker %s%s -> %s: %s",
             dependency,
@@ -247,6 +245,7 @@ class CircuitBreaker(Gate[Permit]):
             change.old,
             change.new,
             change.reason,
+            extra=event.attributes(),
         )
         if self._shows:
             try:

@@ -88,13 +88,16 @@ class Retry(Policy):
     ) -> None:
         self.options = RetryOptions(attempts, on, wait, stop, budget, idempotent, idempotency_key)
         self._own_budget: Budget | None = None
+        self._held: dict[str, Budget] = {}
 
     def budget_for(self, name: str | None, /) -> Budget:
         """The budget in force: the given one, else the dependency's, else this retry's own."""
         if self.options.budget is not None:
             return self.options.budget
         if name is not None:
-            return REGISTRY.budget(name)
+            # The registry holds it weakly; what is called and not decorated keeps no closure that would hold it.
+            budget = self._held[name] = REGISTRY.budget(name)
+            return budget
         if self._own_budget is None:
             self._own_budget = Budget()
         return self._own_budget

@@ -262,7 +262,11 @@ class Story:
             self._strategies.next_attempt()
         site = self.site
         log = logger()
-        if log.isEnabledFor(30):
+        if log.isEnabledFor(30) or RUNTIME.listeners:
+            event = RetryScheduled(
+                site.dependency, site.operation, attempt=self.attempts, delay=delay, error_type=error
+            )
+            emit(event)
             log.warning(
                 "%s: attempt %d of %d of %s failed with %s; again in %s",
                 site.dependency,
@@ -271,12 +275,7 @@ class Story:
                 site.operation,
                 error,
                 seconds(round(delay, 4)),
-            )
-        if RUNTIME.listeners:
-            emit(
-                RetryScheduled(
-                    site.dependency, site.operation, attempt=self.attempts, delay=delay, error_type=error
-                )
+                extra=event.attributes(),
             )
 
     def _give_up(self, exc: Exception, why: str, now: float) -> None:
