@@ -50,16 +50,12 @@ class Binding:
         self.async_body: Any = type("AsyncBody", (AsyncBody, sdk.AsyncByteStream), {})
         self._joined: dict[tuple[type, type], type] = {}
 
-    def request_body(self, request: Any, given: Any) -> RequestBody | None:
-        """The body of a request that is not in memory; None where it is.
-
-        Args:
-            given: what the caller handed in as a file, where that is known: something that can seek.
-        """
+    def request_body(self, request: Any) -> RequestBody | None:
+        """The body of a request that is not in memory; None where it is."""
         try:
             request.content  # noqa: B018  (raises where the body is a stream)
         except self.sdk.RequestNotRead:
-            return RequestBody(request.stream, given)
+            return RequestBody(request.stream)
         return None
 
     def sdk_error(self, exc: BaseException, request: Any) -> Exception | None:

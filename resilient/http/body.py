@@ -5,8 +5,11 @@ was not. Closing never suspends: nothing can be cancelled in the middle of it.""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
+
+from ..core.errors import PolicyError
 
 DRAIN_BYTES = 65_536
 """Of an answer that nobody wants: more than that is dearer to read than a new connection is to make."""
@@ -15,39 +18,106 @@ DRAIN_BYTES = 65_536
 class RequestBody:
     """A request body that is not in memory: whether it can be sent again, and whether it was begun.
 
+    It can where what the SDK reads it from is a file that seeks to where it stood, an iterable that can be
+    iterated anew (see `made_anew`), or a form whose files do one of these.
+
     Args:
         stream: the SDK's stream.
-        source: what it reads from, where that can be known: something with ``seek`` and ``tell``.
     """
 
-    __slots__ = ("_source", "_start", "replayable", "started", "stream")
+    __slots__ = ("_rewind", "replayable", "started", "stream")
 
-    def __init__(self, stream: Any, source: Any = None) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.started = False
-        self._source = source
-        self._start = 0
-        self.replayable = False
-        if source is not None:
-            try:
-                self._start = source.tell()
-                self.replayable = bool(source.seekable())
-            except (OSError, ValueError, AttributeError):
-                self.replayable = False
+        self._rewind = _rewinder(stream)
+        self.replayable = self._rewind is not None
 
-    def _rewind(self) -> None:
-        if self.started and self.replayable:
-            self._source.seek(self._start)
+    def _begin(self) -> None:
+        if self.started and self._rewind is not None:
+            self._rewind()
         self.started = True
 
     def __iter__(self) -> Iterator[bytes]:
-        self._rewind()
+        self._begin()
         yield from self.stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        self._rewind()
+        self._begin()
         async for chunk in self.stream:
             yield chunk
+
+
+def _rewinder(stream: Any) -> Callable[[], object] | None:
+    """What takes a stream of the SDK's back to its start; None where nothing does."""
+    fields = getattr(stream, "fields", None)
+    if isinstance(fields, list):  # a form: the SDK takes its files back to their start by itself
+        files = [field.file for field in fields if hasattr(field, "file")]
+        return _nothing if all(isinstance(each, (str, bytes)) or _seekable(each) for each in files) else None
+    source = getattr(stream, "_stream", None)
+    if source is None:
+        return None
+    if _seekable(source):
+        start = source.tell()
+        return lambda: source.seek(start)
+    # An iterator is used up by the first attempt; an iterable makes a new one for each.
+    return None if hasattr(source, "__next__") or hasattr(source, "__anext__") else _nothing
+
+
+def _seekable(source: Any) -> bool:
+    try:
+        source.tell()
+        return bool(source.seekable())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _nothing() -> None:
+    """It is at its start."""
+
+
+class _Made:
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._make())
+
+
+class _AsyncMade:
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        made: AsyncIterator[bytes] = self._make().__aiter__()
+        return made
+
+
+def made_anew(
+    make: Callable[[], Iterable[bytes]] | Callable[[], AsyncIterable[bytes]], /
+) -> Iterable[bytes] | AsyncIterable[bytes]:
+    """A request body that ``make`` makes anew for every attempt, for ``content=``.
+
+    Args:
+        make: a generator function, or a function that returns an iterable of bytes; for an async client an
+            async generator function. Every call must give the same bytes: an idempotency key stands for one
+            body.
+
+    Example:
+        >>> import resilient.httpx
+        >>> def rows():
+        ...     yield b"a,1"
+        ...     yield b"b,2"
+        >>> body = resilient.httpx.made_anew(rows)
+        >>> b"".join(body), b"".join(body)
+        (b'a,1b,2', b'a,1b,2')
+    """
+    if not callable(make):
+        raise PolicyError(
+            f"made_anew: {type(make).__name__} is not a function; write made_anew(lambda: open(path, 'rb')) or give "
+            "a generator function, without calling it"
+        )
+    return _AsyncMade(make) if inspect.isasyncgenfunction(make) else _Made(make)
 
 
 class ResponseBody:

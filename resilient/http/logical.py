@@ -163,7 +163,8 @@ class Dependency:
     def prepare(self, request: Any, logical: Logical, call: Call) -> Call:
         """The key, and whether the request may be repeated."""
         profile, headers = self.profile, request.headers
-        logical.body = self.binding.request_body(request, None)
+        if logical.body is None or logical.body.stream is not request.stream:  # a redirect may keep the body
+            logical.body = self.binding.request_body(request)
         if request.method in METHODS_WITH_KEY and profile.sends:
             given = headers.get(profile.header)
             if given is not None and not logical.made_key:
