@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .core.errors import CircuitOpen as CircuitOpen
     from .core.errors import ConfigError as ConfigError
     from .core.errors import DeadlineExceeded as DeadlineExceeded
-    from .core.errors import NoEndpoints as NoEndpoints
     from .core.errors import OutcomeUnknown as OutcomeUnknown
     from .core.errors import PolicyError as PolicyError
     from .core.errors import RateLimited as RateLimited
@@ -65,7 +64,6 @@ _HOMES = {
         "CircuitOpen",
         "ConfigError",
         "DeadlineExceeded",
-        "NoEndpoints",
         "OutcomeUnknown",
         "PolicyError",
         "RateLimited",

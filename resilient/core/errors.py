@@ -6,8 +6,7 @@
      ├─ Rejected                    a local "no": nothing was sent
      │   ├─ CircuitOpen             also pybreaker.CircuitBreakerError once pybreaker is loaded
      │   ├─ RateLimited
-     │   ├─ BulkheadFull
-     │   └─ NoEndpoints
+     │   └─ BulkheadFull
      ├─ TimedOut                    also TimeoutError: one attempt; may be retried
      │   └─ DeadlineExceeded        the whole call; never retried
      ├─ OutcomeUnknown              it may have happened
@@ -115,17 +114,6 @@ class BulkheadFull(Rejected):
     """As many calls as allowed are in flight, and the queue is full or did not move in time."""
 
     policy = "bulkhead"
-
-
-class NoEndpoints(Rejected):
-    """There is no endpoint to send to.
-
-    Attributes:
-        endpoints: what was known of each, for the reader: ``host:port`` with state and last error.
-    """
-
-    policy = "endpoints"
-    endpoints: tuple[str, ...] = ()
 
 
 class TimedOut(ResilientError, TimeoutError):
