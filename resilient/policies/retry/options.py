@@ -47,7 +47,7 @@ class RetryOptions(Options):
             self.refuse(
                 "budget", "must be a Budget, or None for the dependency's own", "budget=Budget(ratio=0.2)"
             )
-        if self.idempotent not in (None, True, False):
+        if self.idempotent is not None and not isinstance(self.idempotent, bool):  # 0 is not False here
             self.refuse("idempotent", "must be True, False or None", "idempotent=True")
         if self.idempotency_key is not None and not callable(self.idempotency_key):
             self.refuse(
