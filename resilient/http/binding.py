@@ -88,7 +88,10 @@ class Binding:
         self, exc: Exception, request: Any, dependency: str, key: str | None, attempts: int
     ) -> OutcomeUnknown:
         """The error for a request that may have happened, of the class of the failure too."""
-        face = type(exc) if isinstance(exc, self.sdk.RequestError) else self.sdk.TimeoutException
+        if isinstance(exc, self.sdk.RequestError):
+            face = type(exc)
+        else:
+            face = self.sdk.TimeoutException if isinstance(exc, TimedOut) else self.sdk.TransportError
         cls: Any = self._join(OutcomeUnknown, face)
         ask = "look whether it happened before sending it again"
         if key is not None:

@@ -155,6 +155,9 @@ class AsyncExchange(Base):
     def close(self) -> None:
         self.pool.close()
 
+    async def aclose(self) -> None:
+        self.pool.close()
+
 
 class _Trio:
     """Stands for trio's loop, of which there is one per thread and which is never asked for."""

@@ -53,6 +53,10 @@ class Outside:
             closing.close()
         return exchange.send(request, attempt)
 
+    async def aclose(self) -> None:
+        """As `close`, for async clients; nothing here suspends."""
+        self.close()
+
     def close(self) -> None:
         with self._lock:
             exchanges, self._exchanges = list(self._exchanges.values()), {}

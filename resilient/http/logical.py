@@ -11,9 +11,9 @@ from typing import Any
 
 from ..core.call import CURRENT, Call, Criticality
 from ..core.clock import Clock
-from ..core.errors import DeadlineExceeded, PolicyError, ResilientError, TimedOut
+from ..core.errors import DeadlineExceeded, PolicyError, Rejected, ResilientError, TimedOut
 from ..core.keys import new_key
-from ..core.outcome import SUCCESS, Discarded, Evidence, Report, attach, report_of
+from ..core.outcome import SUCCESS, Discarded, Evidence, Report, attach
 from ..core.pipeline import Pipeline
 from ..policies.timeout import Timeout
 from .binding import Binding
@@ -33,6 +33,7 @@ class Logical:
         tried: the endpoints that were.
         fresh: whether the next attempt must not use a connection that was used before.
         evidence: how far the last attempt got.
+        unknown: whether an attempt may have happened, and nothing is known of it.
         address: the endpoint of the last attempt.
         repeatable: whether the request may be sent again after it may have happened.
     """
@@ -48,6 +49,7 @@ class Logical:
         "made_key",
         "repeatable",
         "tried",
+        "unknown",
     )
 
     def __init__(self) -> None:
@@ -58,6 +60,7 @@ class Logical:
         self.tried: set[Any] = set()
         self.fresh = False
         self.evidence = Evidence.NOT_SENT
+        self.unknown = False
         self.address: str | None = None
         self.repeatable = False
         self.body: Any = None
@@ -69,13 +72,25 @@ class Logical:
         self.address = endpoint.address or None
         self.evidence = Evidence.NOT_SENT
 
+    def ended(self, evidence: Evidence) -> None:
+        """The attempt is over."""
+        self.evidence = evidence
+        if evidence is Evidence.UNKNOWN:
+            self.unknown = True
+
+    @property
+    def weakest(self) -> Evidence:
+        """How far the call may have got: no later attempt that failed makes good what is not known of an earlier
+        one."""
+        return Evidence.UNKNOWN if self.unknown else self.evidence
+
     def good_report(self) -> Report:
         """The report on a call that succeeded."""
         return _good_report(self.attempts, self.address)
 
     def report(self, **known: Any) -> Report:
         """What is known of the call now."""
-        return Report(evidence=self.evidence, attempts=self.attempts, endpoint=self.address, **known)
+        return Report(evidence=self.weakest, attempts=self.attempts, endpoint=self.address, **known)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -210,18 +225,16 @@ class Dependency:
         """What the caller gets to see in place of ``exc``: an error that is also the SDK's; or ``exc``
         itself."""
         binding = self.binding
-        report = report_of(exc)
-        evidence = report.evidence if report is not None else logical.evidence
         if logical.attempts:
-            report = attach(exc, attempts=logical.attempts, endpoint=logical.address, evidence=evidence)
+            attach(exc, attempts=logical.attempts, endpoint=logical.address, evidence=logical.weakest)
         if (
             exc.__class__ is TimedOut
             and outer.deadline is not None
             and self.clock.monotonic() >= outer.deadline
         ):
             exc.__class__ = DeadlineExceeded  # what ran out was the caller's own time
-        failed_on_the_way = isinstance(exc, (TimedOut, binding.sdk.TransportError))
-        if failed_on_the_way and evidence is Evidence.UNKNOWN and logical.attempts and not logical.repeatable:
+        on_the_way = isinstance(exc, (TimedOut, Rejected, binding.sdk.TransportError))
+        if on_the_way and logical.unknown and request.method not in IDEMPOTENT_METHODS:
             return binding.outcome_unknown(exc, request, self.name, logical.key, logical.attempts)
         if isinstance(exc, ResilientError):
             return binding.own_error(exc, request)

@@ -5,7 +5,7 @@ Both drivers are the same but for ``await``. What they decide stands in `logical
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..core import tracing
@@ -74,7 +74,7 @@ class Base:
         """The attempt failed: note what it proves. True: send again at once, on a fresh socket or
         elsewhere."""
         found = failure(exc, attempt)
-        logical.evidence = found.evidence
+        logical.ended(found.evidence)
         self._left(attempt, found.verdict if isinstance(exc, Exception) else IGNORED)
         if attempt.span is not None:
             attempt.span.end(error=exc)
@@ -106,7 +106,7 @@ class Base:
     def _answered(self, response: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""
         found = answer(response.status_code, response.headers, keyed=self.dependency.profile.honours)
-        logical.evidence = Evidence.ANSWERED if found is None else found.evidence
+        logical.ended(Evidence.ANSWERED if found is None else found.evidence)
         self._left(attempt, SUCCESS if found is None else found.verdict)
         if attempt.span is not None:
             attempt.span.end(status=response.status_code)
@@ -133,6 +133,11 @@ class Base:
             why_not_retried=found.why_not or ("body" if spent and found.transient else None),
         )
         return error
+
+    def _leaves(self) -> Iterable[Any]:
+        """All that sends, each once: a transport of the user's stands for every place."""
+        leaves = [*(endpoint.exchange for endpoint in self.endpoints), self.outside]
+        return {id(leaf): leaf for leaf in leaves}.values()
 
     def _left(self, attempt: Attempt, verdict: Verdict) -> None:
         now = self.dependency.clock.monotonic()
@@ -200,9 +205,8 @@ class SyncTransport(Base):
 
     def close(self) -> None:
         """Close every connection that is idle; the others when they come back."""
-        for endpoint in self.endpoints:
-            endpoint.exchange.close()
-        self.outside.close()
+        for leaf in self._leaves():
+            leaf.close()
 
 
 class AsyncTransport(Base):
@@ -249,6 +253,5 @@ class AsyncTransport(Base):
 
     async def aclose(self) -> None:
         """Close every connection that is idle; the others when they come back."""
-        for endpoint in self.endpoints:
-            endpoint.exchange.close()
-        self.outside.close()
+        for leaf in self._leaves():
+            await leaf.aclose()

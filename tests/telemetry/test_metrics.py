@@ -147,34 +147,42 @@ def test_retries_that_were_not_made_are_counted_by_reason() -> None:
 def test_a_breaker_tells_its_transitions_state_and_ratios() -> None:
     clock = ManualClock()
     breaker = CircuitBreaker(consecutive=None, minimum_calls=4, slow_after=1.0, open_for=5.0, probes=1)
-    pipeline = Pipeline(breaker, name="catalog", clock=clock)
+    pipeline = Pipeline(breaker, name="catalog-states", clock=clock)
 
     def slow() -> None:
         clock.advance(2.0)
 
     with collecting() as seen:
-        assert seen.one("resilient.breaker.failure_ratio", dependency="catalog") == -1, "no calls, no ratio"
+        assert seen.one("resilient.breaker.failure_ratio", dependency="catalog-states") == -1, (
+            "no calls, no ratio"
+        )
         pipeline.call(failing(0))
         pipeline.call(failing(0))
         pipeline.call(slow)
         with pytest.raises(ConnectionError):
             pipeline.call(failing(1))
         assert breaker.state == "closed"
-        assert seen.one("resilient.breaker.failure_ratio", dependency="catalog") == 0.25
-        assert seen.one("resilient.breaker.slow_ratio", dependency="catalog") == 0.25
-        assert states(seen) == {"closed": 1, "open": 0, "half_open": 0, "forced_open": 0, "disabled": 0}
+        assert seen.one("resilient.breaker.failure_ratio", dependency="catalog-states") == 0.25
+        assert seen.one("resilient.breaker.slow_ratio", dependency="catalog-states") == 0.25
+        assert states(seen, "catalog-states") == {
+            "closed": 1,
+            "open": 0,
+            "half_open": 0,
+            "forced_open": 0,
+            "disabled": 0,
+        }
         with pytest.raises(ConnectionError):
             pipeline.call(failing(1))
         with pytest.raises(ConnectionError):
             pipeline.call(failing(1))
         with pytest.raises(CircuitOpen):
             pipeline.call(failing(0))
-        assert states(seen)["open"] == 1
-        assert sum(states(seen).values()) == 1
+        assert states(seen, "catalog-states")["open"] == 1
+        assert sum(states(seen, "catalog-states").values()) == 1
         clock.advance(5.0)
         pipeline.call(failing(0))
         breaker.force_open()
-        assert states(seen)["forced_open"] == 1
+        assert states(seen, "catalog-states")["forced_open"] == 1
         told = {
             (at["from"], at["to"], at["reason"]): n for at, n in seen.points("resilient.breaker.transitions")
         }
@@ -187,23 +195,30 @@ def test_a_breaker_tells_its_transitions_state_and_ratios() -> None:
         assert seen.one("resilient.rejections", by="breaker") == 1
 
 
-def states(seen: Any) -> dict[str, float]:
-    return {at["state"]: value for at, value in seen.points("resilient.breaker.state")}
+def states(seen: Any, name: str) -> dict[str, float]:
+    points = seen.points("resilient.breaker.state")
+    return {at["state"]: value for at, value in points if at["dependency"] == name}
 
 
 def test_the_worst_breaker_of_a_dependency_is_the_one_shown_and_amounts_are_added_up() -> None:
-    one, two = (Pipeline(CircuitBreaker(), Bulkhead(n), name="catalog") for n in (10, 5))
+    one, two = (Pipeline(CircuitBreaker(), Bulkhead(n), name="catalog-worst") for n in (10, 5))
     with collecting() as seen:
         two["breaker"].force_open()
-        assert states(seen) == {"closed": 0, "open": 0, "half_open": 0, "forced_open": 1, "disabled": 0}
-        assert seen.one("resilient.limiter.limit", kind="concurrency") == 15
+        assert states(seen, "catalog-worst") == {
+            "closed": 0,
+            "open": 0,
+            "half_open": 0,
+            "forced_open": 1,
+            "disabled": 0,
+        }
+        assert seen.one("resilient.limiter.limit", dependency="catalog-worst", kind="concurrency") == 15
     del one
 
 
 def test_limiters_show_what_is_allowed_free_taken_and_waited_for() -> None:
     clock = ManualClock()
     limit, bulkhead = RateLimit("10/second", burst=4), Bulkhead(2, queue=5, max_wait=9.0)
-    pipeline = Pipeline(limit, bulkhead, name="catalog", clock=clock)
+    pipeline = Pipeline(limit, bulkhead, name="catalog-limits", clock=clock)
     with collecting() as seen:
 
         async def main() -> None:
@@ -211,18 +226,25 @@ def test_limiters_show_what_is_allowed_free_taken_and_waited_for() -> None:
             tasks = [asyncio.ensure_future(pipeline.acall(gate.wait)) for _ in range(3)]
             for _ in range(5):
                 await asyncio.sleep(0)
-            assert seen.one("resilient.limiter.limit", kind="rate") == 10
-            assert seen.one("resilient.limiter.available", kind="rate") == 1
-            assert seen.one("resilient.limiter.limit", kind="concurrency") == 2
-            assert seen.one("resilient.limiter.available", kind="concurrency") == 0
-            assert seen.one("resilient.limiter.inflight", kind="concurrency") == 2
-            assert seen.one("resilient.limiter.queued", kind="concurrency") == 1
+            assert seen.one("resilient.limiter.limit", dependency="catalog-limits", kind="rate") == 10
+            assert seen.one("resilient.limiter.available", dependency="catalog-limits", kind="rate") == 1
+            assert seen.one("resilient.limiter.limit", dependency="catalog-limits", kind="concurrency") == 2
+            assert (
+                seen.one("resilient.limiter.available", dependency="catalog-limits", kind="concurrency") == 0
+            )
+            assert (
+                seen.one("resilient.limiter.inflight", dependency="catalog-limits", kind="concurrency") == 2
+            )
+            assert seen.one("resilient.limiter.queued", dependency="catalog-limits", kind="concurrency") == 1
             gate.set()
             await asyncio.gather(*tasks)
 
         clock.run(main())
-        assert seen.one("resilient.limiter.wait.duration", dependency="catalog", kind="concurrency")[0] == 1
-        assert seen.one("resilient.limiter.inflight", kind="concurrency") == 0
+        assert (
+            seen.one("resilient.limiter.wait.duration", dependency="catalog-limits", kind="concurrency")[0]
+            == 1
+        )
+        assert seen.one("resilient.limiter.inflight", dependency="catalog-limits", kind="concurrency") == 0
 
 
 def test_a_full_bulkhead_is_a_rejection_by_concurrency() -> None:
