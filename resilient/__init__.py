@@ -5,8 +5,7 @@ The public names; each is imported when it is first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # type checkers know the name; `typing` is dearer to import than all that stands here
 if TYPE_CHECKING:
     from . import httpx as httpx
     from .core.backoff import Backoff as Backoff

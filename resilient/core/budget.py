@@ -108,20 +108,25 @@ class Budget:
     def failed(self, now: float, /) -> None:
         """A call's first attempt failed."""
         with self._lock:
-            self._turn(now)
+            if now >= self.edge:
+                self._turn(now)
             self._calls[self._slot] += 1
 
     def withdraw(self, now: float, /) -> bool:
         """Ask for one retry; call it when the retry is scheduled, before the backoff. True: it is paid
         for."""
         options = self.options
+        cost = options.cost
         with self._lock:
-            self._turn(now)
+            if now >= self.edge:
+                self._turn(now)
             self._look()
-            room = max(options.ratio * sum(self._calls), options.floor * options.window)
-            if self._stock < options.cost or sum(self._retries) + 1 > room:
+            if self._stock < cost:
                 return False
-            self._stock -= options.cost
+            share, floor = options.ratio * sum(self._calls), options.floor * options.window
+            if sum(self._retries) + 1 > (share if share > floor else floor):
+                return False
+            self._stock -= cost
             self._retries[self._slot] += 1
             return True
 
@@ -160,8 +165,9 @@ class Budget:
         # Reading the counter advances it by one; _taken leaves that one out the next time.
         new = self.count() - self._taken
         self._taken += new + 1
-        self._calls[self._slot] += new
-        self._stock = min(self.options.stock, self._stock + new)
+        if new:
+            self._calls[self._slot] += new
+            self._stock = min(self.options.stock, self._stock + new)
 
     def _turn(self, now: float) -> None:
         """Move to the slot of ``now``; time that goes back stays in the current slot."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, ClassVar
 
 
@@ -274,6 +275,7 @@ def complain(listener: object, /) -> None:
     logger().exception("a listener failed on an event; further failures of it are not logged: %r", listener)
 
 
+@cache
 def logger() -> Any:
     """The logger ``resilient``; logging is imported at the first use, not with the library."""
     import logging

@@ -60,14 +60,15 @@ class Pipeline(Policy):
         self.name = name
         self.clock = clock  # policies take theirs from here when they are put on a function
         self._first_function: str | None = None
-        self._falls_back = any(policy.kind == "fallback" for policy in self.policies)
         if not self.policies:
             raise PolicyError("Pipeline: no policies; write Pipeline(Retry(), CircuitBreaker(), ...)")
-        for i, policy in enumerate(self.policies):
+        for policy in self.policies:  # before any of them looks at its neighbours
             if not isinstance(policy, Policy):
                 raise PolicyError(
                     f"Pipeline: {policy!r} is not a policy; write an object such as Retry(), not a class"
                 )
+        self._falls_back = any(policy.kind == "fallback" for policy in self.policies)
+        for i, policy in enumerate(self.policies):
             if any(policy is other for other in self.policies[:i]):
                 raise PolicyError(
                     f"Pipeline: the same {type(policy).__name__} object stands in it twice and would count "

@@ -79,7 +79,10 @@ def _bind_short(gates: Gates, inner: Callable[..., Any], site: Site) -> Callable
                     if permit3.__class__ is Wait:
                         permit3, now = wait(third, permit3, now, clock, site)
         except BaseException as exc:
-            turned_away(gates, (permit1, permit2, permit3), exc, clock, site)
+            if permit1 is _ABSENT:  # the first said no: nobody has anything to take back
+                rejected(exc, site)
+            else:
+                turned_away(gates, (permit1, permit2, permit3), exc, clock, site)
             raise
         try:
             result = inner(*args, **kwargs)
@@ -126,7 +129,10 @@ def _abind_short(
                     if permit3.__class__ is Wait:
                         permit3, now = await await_(third, permit3, now, clock, site)
         except BaseException as exc:
-            turned_away(gates, (permit1, permit2, permit3), exc, clock, site)
+            if permit1 is _ABSENT:  # the first said no: nobody has anything to take back
+                rejected(exc, site)
+            else:
+                turned_away(gates, (permit1, permit2, permit3), exc, clock, site)
             raise
         try:
             result = await inner(*args, **kwargs)

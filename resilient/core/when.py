@@ -44,11 +44,9 @@ class When:
         """Whether ``exc`` is one of these."""
         if not isinstance(exc, Exception):
             return False
-        if not (isinstance(exc, self._classes) or any(asks(exc) for asks in self._predicates)):
+        if not (isinstance(exc, self._classes) or _one_of(self._predicates, exc)):
             return False
-        return not (
-            isinstance(exc, self._unless_classes) or any(asks(exc) for asks in self._unless_predicates)
-        )
+        return not (isinstance(exc, self._unless_classes) or _one_of(self._unless_predicates, exc))
 
     def overlaps(self, other: When, /) -> bool:
         """Whether both name related exception classes; predicates are not looked into."""
@@ -97,6 +95,13 @@ def _sorted(errors: Any) -> tuple[tuple[type[Exception], ...], tuple[Predicate, 
                 f"When: {each!r} is neither an exception class nor a predicate; write one of these"
             )
     return tuple(classes), tuple(predicates)
+
+
+def _one_of(predicates: tuple[Predicate, ...], exc: Exception) -> bool:
+    for asks in predicates:  # noqa: SIM110 - any() makes a generator, on every failure
+        if asks(exc):
+            return True
+    return False
 
 
 def _name(predicate: Predicate) -> str:

@@ -6,6 +6,7 @@ less than the core's own, and it can be killed without suspending, so that no ca
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from typing import Any
 
@@ -208,7 +209,10 @@ class AsyncioStream(asyncio.Protocol):
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
-            return bool(self._buffer) or self._eof or self._transport.is_closing()
+            if self._buffer or self._eof or self._transport.is_closing():
+                return True
+            # What has come since the loop last looked counts too: a peer that has closed is not sent a request.
+            return _readable(self._transport.get_extra_info("socket"))
         name = _EXTRA.get(info)
         return None if name is None else self._transport.get_extra_info(name)
 
@@ -219,6 +223,18 @@ _EXTRA = {
     "server_addr": "peername",
     "socket": "socket",
 }
+
+
+def _readable(sock: Any) -> bool:
+    """Whether bytes, or the end, have come to the socket."""
+    number = sock.fileno()
+    if number < 0:
+        return True
+    if not hasattr(select, "poll"):
+        return bool(select.select([number], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _wake(future: asyncio.Future[None] | None) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import datetime
 import gc
+import inspect
 import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pybreaker
@@ -373,21 +374,27 @@ def test_ours_takes_a_cancellation_for_nothing() -> None:
 def test_aioresilience_takes_a_new_function_for_an_old_one() -> None:
     module = peer("aioresilience")
 
-    async def main() -> list[BaseException]:
+    def ends_later() -> Callable[[], Any]:
+        async def work() -> int:
+            return 1
+
+        return work
+
+    def ends_now() -> Callable[[], Any]:
+        return lambda: 1
+
+    async def main() -> list[object]:
         breaker, odd = module.CircuitBreaker("x"), []
         for n in range(200):
-
-            async def ends_later() -> int:
-                return 1
-
-            def ends_now() -> int:
-                return 1
-
+            work = ends_now() if n % 2 else ends_later()
             try:
-                await breaker.call(ends_later if n % 2 else ends_now)
+                result = await breaker.call(work)
+                if inspect.iscoroutine(result):
+                    result.close()
+                    odd.append(result)
             except TypeError as exc:
                 odd.append(exc)
-            del ends_later, ends_now
+            del work  # the next function is made where this one was
         return odd
 
     odd = asyncio.run(main())

@@ -223,14 +223,15 @@ def test_aiolimiter_serves_the_small_before_the_first() -> None:
     clock = ManualClock()
 
     async def main() -> list[str]:
-        limiter, served = peer("aiolimiter").AsyncLimiter(10, 1.0), []
+        # 8 a second: with 10 its float sums never come out, and in exact time its timer would fire for ever
+        limiter, served = peer("aiolimiter").AsyncLimiter(8, 1.0), []
 
         async def one(cost: int, name: str) -> None:
             await limiter.acquire(cost)
             served.append(name)
 
-        await limiter.acquire(10)
-        tasks = [asyncio.ensure_future(one(9, "first"))]
+        await limiter.acquire(8)
+        tasks = [asyncio.ensure_future(one(7, "first"))]
         await asyncio.sleep(0)
         tasks += [asyncio.ensure_future(one(1, "small")) for _ in range(40)]
         await asyncio.gather(*tasks)

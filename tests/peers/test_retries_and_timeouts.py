@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from resilient import Bulkhead, Pipeline, RateLimit, RateLimited, Retry, TimedOut, Timeout
+from resilient import Bulkhead, Pipeline, RateLimit, RateLimited, Retry, TimedOut, Timeout, backoff
 from resilient.testing import ManualClock
 from tests.peers.peer import defect, peer
 
@@ -75,30 +75,22 @@ def test_ours_makes_as_many_attempts_as_it_was_told(attempts: int) -> None:
 
 @pytest.mark.peers
 def test_hyx_shares_its_backoff_between_calls() -> None:
-    backoffs = peer("hyx.retry.backoffs")
-    slept: list[float] = []
+    clock, begun = ManualClock(), []
+
+    @peer("hyx.retry").retry(attempts=2, backoff=peer("hyx.retry.backoffs").expo(min_delay_secs=1))
+    async def work() -> None:
+        begun.append(clock.monotonic())
+        raise ConnectionError
 
     async def main() -> None:
-        @peer("hyx.retry").retry(on=ConnectionError, attempts=2, backoff=backoffs.expo(min_delay_secs=1))
-        async def work() -> None:
-            raise ConnectionError
+        await asyncio.gather(*(work() for _ in range(3)), return_exceptions=True)
 
-        async def sleep(seconds: float, result: object = None) -> None:
-            slept.append(seconds)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(asyncio, "sleep", sleep)
-            for _ in range(3):
-                with pytest.raises(Exception):
-                    await work()
-
-    asyncio.run(main())
-    defect(max(slept) > 10 * min(slept), "hyx", f"delays go on growing from call to call: {slept}")
+    clock.run(main())
+    defect(max(begun) > 3.0, "hyx", f"calls made at once begin their attempts at {begun}")
 
 
 def test_each_call_of_ours_begins_its_backoff_anew() -> None:
     clock = ManualClock()
-    from resilient import backoff
 
     @Pipeline(Retry(attempts=3, wait=backoff(1.0, cap=60.0, jitter="none")), clock=clock)
     def work() -> None:
@@ -108,6 +100,21 @@ def test_each_call_of_ours_begins_its_backoff_anew() -> None:
         with pytest.raises(ConnectionError):
             work()
     assert clock.sleeps == [1.0, 2.0] * 2
+
+
+def test_calls_of_ours_made_at_once_share_no_backoff() -> None:
+    clock, begun = ManualClock(), []
+
+    @Pipeline(Retry(attempts=3, wait=backoff(1.0, cap=60.0, jitter="none")), clock=clock)
+    async def work() -> None:
+        begun.append(clock.monotonic())
+        raise ConnectionError
+
+    async def main() -> None:
+        await asyncio.gather(*(work() for _ in range(3)), return_exceptions=True)
+
+    clock.run(main())
+    assert begun == [0.0] * 3 + [1.0] * 3 + [3.0] * 3
 
 
 def test_a_bucket_of_ours_that_was_idle_holds_no_more_than_its_burst() -> None:

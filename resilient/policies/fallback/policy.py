@@ -51,7 +51,13 @@ class Fallback(Policy, Generic[S]):
     kind = "fallback"
     watches = True
 
-    def __init__(self, fallback: S | Callable[..., S], /, *, on: Any = ANY_ERROR) -> None:
+    @overload
+    def __init__(self, fallback: Callable[..., Coroutine[Any, Any, S]], /, *, on: Any = ...) -> None: ...
+    @overload
+    def __init__(self, fallback: Callable[..., S], /, *, on: Any = ...) -> None: ...
+    @overload
+    def __init__(self, fallback: S, /, *, on: Any = ...) -> None: ...
+    def __init__(self, fallback: Any, /, *, on: Any = ANY_ERROR) -> None:
         self.options = FallbackOptions(fallback, on)
 
     @property
@@ -113,6 +119,8 @@ class Fallback(Policy, Generic[S]):
                 return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             try:
                 return await inner(*args, **kwargs)
+            except PolicyError:
+                raise
             except Exception as exc:
                 if not on.covers(exc):
                     raise

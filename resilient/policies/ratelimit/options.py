@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 from ...core.errors import PolicyError
@@ -112,6 +113,11 @@ class RateLimitOptions(Options):
             )
         if self.overflow not in ("refuse", "share"):
             self.refuse("overflow", "must be 'refuse' or 'share'", "overflow='refuse'")
+
+    @cached_property
+    def refusal(self) -> str:
+        """What a call without a token is told, up to the seconds after which there is one."""
+        return f"the rate limit of {self.rate.text} (burst {self.burst}) has no token; the next in "
 
     @property
     def capacity(self) -> int:

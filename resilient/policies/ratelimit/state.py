@@ -56,7 +56,16 @@ class Bucket:
                 self._taken = self._interval
                 self._full_at = now + self._gap
                 return 1
-        return self.admit_cost(now, 1)
+            # From here on as admit_cost for a cost of 1, without its frame and its lock.
+            t = int(now * NANOSECONDS)
+            tat = int(self._full_then * NANOSECONDS) + self._taken
+            new = (tat if tat > t else t) + self._interval
+            early = new - self._span - t
+            if early <= self._max_wait:
+                self._taken += new - tat
+                self._full_at = new / NANOSECONDS
+                return 1 if early <= 0 else Wait(ready_at=(t + early) / NANOSECONDS, cost=1)
+        raise limited(self.options, early, 0)
 
     def admit_cost(self, now: float, cost: int) -> int | Wait[int]:
         t = int(now * NANOSECONDS)
@@ -67,7 +76,7 @@ class Bucket:
             if early <= self._max_wait:
                 self._move(new)
                 return cost if early <= 0 else Wait(ready_at=(t + early) / NANOSECONDS, cost=cost)
-        raise limited(self.options, early, tat, t)
+        raise limited(self.options, early, tokens(self.options, tat, t))
 
     def cancel_cost(self, cost: int) -> None:
         with self._lock:
@@ -95,15 +104,14 @@ def tokens(options: RateLimitOptions, tat: int, t: int) -> int:
     return max(0, min(options.capacity, (t + interval * options.capacity - max(tat, t)) // interval))
 
 
-def limited(options: RateLimitOptions, early: int, tat: int, t: int) -> RateLimited:
+def limited(options: RateLimitOptions, early: int, remaining: int) -> RateLimited:
     retry_after = early / NANOSECONDS
     return RateLimited(
-        f"the rate limit of {options.rate.text} (burst {options.burst}) has no token; the next in "
-        f"{retry_after:.3f} s",
+        f"{options.refusal}{retry_after:.3f} s",
         reason="empty",
         limit=options.rate.text,
         retry_after=retry_after,
-        remaining=tokens(options, tat, t),
+        remaining=remaining,
     )
 
 
@@ -169,7 +177,7 @@ class KeyedBuckets:
                 return cost if early <= 0 else Wait(ready_at=(t + early) / NANOSECONDS, cost=cost)
             if not shared and found is not None:
                 self._new[key] = found
-        raise limited(options, early, tat, t)
+        raise limited(options, early, tokens(options, tat, t))
 
     def cancel(self, key: Hashable, cost: int) -> None:
         back = cost * self.options.rate.interval

@@ -406,6 +406,7 @@ class Attempts:
             if self._story is None:
                 self._budget.succeeded(started)
             else:
+                self._story.attempts = attempt.number
                 self._story.succeeded()
             return False
         if not isinstance(exc, Exception):
@@ -453,6 +454,8 @@ class Attempt:
 
 # ------------------------------------------------------------------------------------------------- slow parts
 def _now(wanted: Any, site: Site) -> bool:
+    if wanted.__class__ is bool:
+        return wanted
     if inspect.isawaitable(wanted):
         wanted.close()  # type: ignore[attr-defined]
         raise PolicyError(
@@ -463,6 +466,8 @@ def _now(wanted: Any, site: Site) -> bool:
 
 
 async def _later(wanted: Any) -> bool:
+    if wanted.__class__ is bool:
+        return wanted
     return bool(await wanted) if inspect.isawaitable(wanted) else bool(wanted)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from ...core.backoff import Backoff
@@ -58,6 +59,8 @@ _MARK = "_resilient_gave_up"
 
 def gave_up_inside(exc: BaseException, started: float, clock: Clock, owner: object, /) -> bool:
     """Whether a retry inside this attempt gave up on ``exc``, or on what it was raised from or during."""
+    if exc.__cause__ is None and exc.__context__ is None:  # as most are: no tree to walk
+        return _marked(exc, started, clock, owner)
     seen: set[int] = set()
     todo: list[BaseException | None] = [exc]
     while todo and len(seen) < 32:
@@ -65,11 +68,15 @@ def gave_up_inside(exc: BaseException, started: float, clock: Clock, owner: obje
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        mark = each.__dict__.get(_MARK)
-        if isinstance(mark, GaveUp) and mark.holds(started, clock, owner):
+        if _marked(each, started, clock, owner):
             return True
         todo += (each.__cause__, each.__context__)
     return False
+
+
+def _marked(exc: BaseException, started: float, clock: Clock, owner: object) -> bool:
+    mark: GaveUp | None = exc.__dict__.get(_MARK)
+    return mark is not None and mark.holds(started, clock, owner)
 
 
 class Story:
@@ -172,9 +179,9 @@ class Story:
         if why is None:
             delay, why = self._delay(report, now)
         if why is not None:
-            self._give_up(exc, why, now)
+            self._give_up(exc, report, why, now)
             return None
-        self._go_on(error_type(exc), delay)
+        self._go_on(exc, delay)
         return delay
 
     def result_failed(self, now: float, /) -> float | None:
@@ -187,9 +194,9 @@ class Story:
             delay, why = self._delay(None, now)
         if why is not None:
             self.why = why
-            self._tell_end("result", why, now)
+            self._tell_end(None, why, now)
             return None
-        self._go_on("result", delay)
+        self._go_on(None, delay)
         return delay
 
     def _against(self, exc: Exception, report: Report | None, wanted: bool) -> str | None:
@@ -226,10 +233,12 @@ class Story:
     def _delay(self, report: Report | None, now: float) -> tuple[float, str | None]:
         wait, strategies = self.options.wait, self._strategies
         retry_after = report.retry_after if report is not None else None
-        if isinstance(wait, Backoff):
-            delay = self._own_delay(wait, report)
-        else:
+        if not isinstance(wait, Backoff):
             delay = 0.0
+        elif report is None:
+            delay = wait.delay(self.attempts, self.last_delay, rand=self.rand)
+        else:
+            delay = self._own_delay(wait, report)
         if strategies is not None:
             delay = strategies.delay(delay, now, self.started)
             if strategies.stops():
@@ -247,15 +256,15 @@ class Story:
             return 0.0, "budget"
         return delay, None
 
-    def _own_delay(self, wait: Backoff, report: Report | None) -> float:
-        evidence = report.evidence if report is not None else Evidence.UNKNOWN
+    def _own_delay(self, wait: Backoff, report: Report) -> float:
+        evidence = report.evidence
         if self.attempts == 1 and evidence in (Evidence.NOT_SENT, Evidence.REFUSED):
             return 0.0
         base = THROTTLED_BASE if evidence is Evidence.DECLINED and wait.base else None
         return wait.delay(self.attempts, self.last_delay, base=base, rand=self.rand)
 
     # ---------------------------------------------------------------------------------------- what follows it
-    def _go_on(self, error: str, delay: float) -> None:
+    def _go_on(self, exc: Exception | None, delay: float) -> None:
         self.last_delay = delay
         self.waited += delay
         if self._strategies is not None:
@@ -263,6 +272,7 @@ class Story:
         site = self.site
         log = logger()
         if log.isEnabledFor(30) or RUNTIME.listeners:
+            error = _called(exc)
             event = RetryScheduled(
                 site.dependency, site.operation, attempt=self.attempts, delay=delay, error_type=error
             )
@@ -278,31 +288,32 @@ class Story:
                 extra=event.attributes(),
             )
 
-    def _give_up(self, exc: Exception, why: str, now: float) -> None:
+    def _give_up(self, exc: Exception, report: Report | None, why: str, now: float) -> None:
         self.why = why
         self._strategies = None  # it holds the exception, whose traceback holds this frame
-        if why != "nested" or report_of(exc) is None:
+        if report is None:
+            exc.__dict__["resilient"] = _first_report(self.attempts, why)
+        elif why != "nested":
             attach(exc, attempts=self.attempts, why_not_retried=why)
         exc.__dict__[_MARK] = GaveUp(now, self.site.clock, self.owner)
         if self.attempts > 1 or why not in ("not_transient", "rejected", "nested", "final"):
             self._note(exc, why, now)
-        self._tell_end(error_type(exc), why, now)
+        self._tell_end(exc, why, now)
 
     def _note(self, exc: Exception, why: str, now: float) -> None:
         head = f"resilient: {self.site.dependency}: "
         times = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
         waited = f", {seconds(round(self.waited, 3))} of it waiting" if self.waited else ""
-        took = f"in {now - self.started:.3f} s{waited}"
-        text = f"{head}{times} of {self.site.operation} {took}; {_WHY.get(why, why)}"
-        exc.__dict__["__notes__"] = [
-            *(note for note in getattr(exc, "__notes__", ()) if not str(note).startswith(head)),
-            text,
-        ]
+        took = f"{now - self.started:.3f} s{waited}"
+        text = f"{head}{times} of {self.site.operation} in {took}; {_WHY.get(why, why)}"
+        known = getattr(exc, "__notes__", None)
+        others = [note for note in known if not str(note).startswith(head)] if known else []
+        exc.__dict__["__notes__"] = [*others, text]
 
-    def _tell_end(self, error: str, why: str, now: float) -> None:
+    def _tell_end(self, exc: Exception | None, why: str, now: float) -> None:
         if not RUNTIME.listeners:
             return
-        site = self.site
+        site, error = self.site, _called(exc)
         if why == "attempts":
             emit(RetryExhausted(site.dependency, site.operation, attempts=self.attempts, error_type=error))
         elif why not in ("not_transient", "rejected", "final"):
@@ -325,12 +336,25 @@ class Story:
             emit(RetryFinished(site.dependency, site.operation, retries=self.attempts - 1, delay=self.waited))
 
 
+@lru_cache(maxsize=256)
+def _first_report(attempts: int, why: str) -> Report:
+    """What there is to say of a failure of which nothing else is known. A report never changes: one serves all."""
+    return Report(attempts=attempts, why_not_retried=why)
+
+
+def _called(exc: Exception | None) -> str:
+    return "result" if exc is None else error_type(exc)
+
+
 _WHY = {
     "attempts": "no attempts left",
     "body": "not retried: the request body cannot be sent again (give bytes, a seekable file, or a function)",
     "budget": "not retried: the retry budget is spent",
     "deadline": "not retried: the deadline leaves no time for it",
     "not_idempotent": "not retried: it may have happened, and repeating it is not known to be safe",
+    "final": "not retried: an error of ours that is final",
+    "not_transient": "not retried: the last failure is none that on= names",
+    "rejected": "not retried: a policy inside said no",
     "retry_after": f"not retried: the server asks for more than {RETRY_AFTER_CEILING:g} s",
     "nested": "not retried: another retry is at work already",
     "stop": "not retried: the stop strategy ended it",
