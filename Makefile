@@ -16,7 +16,7 @@ PY      := $(VENV)/bin/python
 RUN     := env -u PYTHONHOME -u PYTHONPATH $(PY)
 INSTALL := $(if $(UV),"$(UV)" pip install --quiet --python $(PY),$(RUN) -m pip install --quiet --disable-pip-version-check)
 
-QUICK   := not realtime and not system and not soak
+QUICK   := not realtime and not system and not peers and not soak
 # What mypy reads beside the library, as far as it is there.
 TYPED   := resilient $(wildcard examples tests/typing)
 TYPING  := $(wildcard tests/typing)
@@ -36,8 +36,8 @@ demo: $(VENV)/.installed-demo ## see what it does, in one minute
 test: $(VENV)/.installed-dev ## all tests that need nothing but pip, on all cores
 	$(RUN) -m pytest -n auto --dist worksteal -m "$(QUICK)" $(ARGS)
 
-test-system: $(VENV)/.installed-dev ## tests in real time and against real parts, one after the other
-	$(RUN) -m pytest -m "system or realtime" $(ARGS)
+test-system: $(VENV)/.installed-dev $(VENV)/.installed-bench ## tests in real time, against real parts and peers, one by one
+	$(RUN) -m pytest -m "system or realtime or peers" $(ARGS)
 
 lint: $(VENV)/.installed-dev ## style, format, types, and who may import whom
 	$(RUN) -m ruff check

@@ -131,13 +131,14 @@ class DeadlineExceeded(TimedOut):
 
 
 class OutcomeUnknown(ResilientError):
-    """The call may have happened: it was sent, no answer came, and repeating it was not safe.
+    """The call may have happened: it was sent, and no answer came.
 
-    Raised by client bindings only, from the last error, whose class it has too.
+    Raised by client bindings only, for requests whose method is not idempotent (POST, PATCH), from the last error,
+    whose class it has too.
 
     Attributes:
         idempotency_key: the key that was sent, to ask again with after a restart; None where none was.
-        attempts: how many times it was sent.
+        attempts: how many times it was tried.
     """
 
     idempotency_key: str | None = None

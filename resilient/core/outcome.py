@@ -62,7 +62,7 @@ class Report:
     """What happened to a call that failed; stands on the exception as ``exc.resilient``.
 
     Attributes:
-        evidence: how far the last attempt got.
+        evidence: how far the last attempt got; over HTTP UNKNOWN where that is so of any attempt.
         attempts: how many times the call was tried, 1 or more.
         endpoint: ``host:port`` of the last attempt, where one is known.
         retry_after: seconds that the peer asked us to wait, 0 or more, where it did.

@@ -99,7 +99,7 @@ class Binding:
         error = cls.__new__(cls)
         OutcomeUnknown.__init__(
             error,
-            f"{request.method} was sent {attempts} time{'s' if attempts > 1 else ''} and may have happened "
+            f"{request.method} was tried {attempts} time{'s' if attempts > 1 else ''} and may have happened "
             f"({type(exc).__name__}); {ask}",
             dependency=dependency,
             operation=request.method,

@@ -237,6 +237,8 @@ class Dependency:
         if on_the_way and logical.unknown and request.method not in IDEMPOTENT_METHODS:
             return binding.outcome_unknown(exc, request, self.name, logical.key, logical.attempts)
         if isinstance(exc, ResilientError):
+            exc.dependency = exc.dependency or self.name  # one that the network's streams made knows neither
+            exc.operation = exc.operation or request.method
             return binding.own_error(exc, request)
         return exc
 

@@ -18,9 +18,9 @@ TICK = 0.125  # an eighth of a slot: exact in binary, so both sides see the same
 class Book:
     """The budget by its rule: a list of what happened, looked through for every question."""
 
-    def __init__(self, ratio: Fraction, floor: Fraction, stock: int, cost: int) -> None:
+    def __init__(self, ratio: Fraction, floor: Fraction, stock: int, cost: int, window: int) -> None:
         self.ratio, self.floor, self.full, self.cost = ratio, floor, stock, cost
-        self.stock = stock
+        self.stock, self.window = stock, window
         self.began: int | None = None
         self.calls: list[int] = []  # the slot of each call
         self.retries: list[int] = []
@@ -28,7 +28,7 @@ class Book:
     def slot(self, now: float) -> int:
         if self.began is None:
             self.began = int(now / TICK)
-        return (int(now / TICK) - self.began) // 8
+        return (int(now / TICK) - self.began) // (8 * self.window // 10)
 
     def in_window(self, slots: list[int], now: float) -> int:
         return sum(self.slot(now) - slot < 10 for slot in slots)
@@ -37,7 +37,7 @@ class Book:
         self.stock = min(self.full, self.stock + tokens)
 
     def room(self, now: float) -> Fraction:
-        allowed = max(self.ratio * self.in_window(self.calls, now), self.floor * 10)
+        allowed = max(self.ratio * self.in_window(self.calls, now), self.floor * self.window)
         return allowed - self.in_window(self.retries, now)
 
     def withdraw(self, now: float) -> bool:
@@ -61,11 +61,12 @@ class BudgetMachine(RuleBasedStateMachine):
         floor=st.sampled_from(["0", "0.1", "0.25", "1"]),
         stock=st.sampled_from([0, 5, 12, 35]),
         cost=st.sampled_from([1, 2, 5]),
+        window=st.sampled_from([10, 20]),
         start=st.integers(0, 1_000),
     )
-    def begin(self, ratio: str, floor: str, stock: int, cost: int, start: int) -> None:
-        self.book = Book(Fraction(ratio), Fraction(floor), stock, cost)
-        self.budget = Budget(ratio=float(ratio), floor=float(floor), stock=stock, cost=cost, window=10.0)
+    def begin(self, ratio: str, floor: str, stock: int, cost: int, window: int, start: int) -> None:
+        self.book = Book(Fraction(ratio), Fraction(floor), stock, cost, window)
+        self.budget = Budget(ratio=float(ratio), floor=float(floor), stock=stock, cost=cost, window=window)
         self.now = start * TICK
 
     @rule(ticks=st.integers(1, 24))
@@ -166,6 +167,15 @@ def test_an_empty_stock_stops_the_floor_too() -> None:
             budget.failed(float(second))
             made += budget.withdraw(float(second))
     assert made == 7
+
+
+def test_a_slot_ends_before_its_last_moment() -> None:
+    """What happens when the first slot ends belongs to the second, and is still counted when the first is gone."""
+    for happens in (Budget.succeeded, Budget.failed):
+        budget = Budget(ratio=1, floor=0)
+        budget.failed(0.0)
+        happens(budget, 1.0)
+        assert [budget.remaining(now) for now in (9.875, 10.0, 10.875, 11.0)] == [2, 1, 1, 0]
 
 
 def test_a_clock_that_goes_back_stays_in_the_slot_that_it_was_in() -> None:

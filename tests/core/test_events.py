@@ -52,6 +52,17 @@ def test_names_and_fields_are_stable() -> None:
         assert not hasattr(event, "__dict__") or event.__dict__ == {}
 
 
+def test_attributes_are_what_has_a_value_under_the_names_of_records_and_spans() -> None:
+    event = events.CallFinished("payments", "charge", outcome="success", duration=0.5, error_type=None)
+    assert event.attributes() == {
+        "event.name": "resilient.call.finished",
+        "resilient.dependency": "payments",
+        "resilient.operation": "charge",
+        "resilient.outcome": "success",
+        "resilient.duration": 0.5,
+    }
+
+
 def test_an_event_shows_what_it_holds() -> None:
     event = events.RetryFinished("payments", "charge", retries=2, delay=0.5)
     for part in ("RetryFinished(", "dependency='payments'", "operation='charge'", "retries=2", "delay=0.5"):

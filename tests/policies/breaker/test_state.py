@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -378,6 +379,19 @@ def test_the_age_of_a_failure_is_never_below_zero() -> None:
     assert rejection(state, 2.5).last_failure_age == 0.0
 
 
+def test_what_is_done_by_hand_is_told_with_its_reason() -> None:
+    state, changes = breaker()
+    end(state, 0.0, SUCCESS, FAILURE)
+    state.open_by_hand(0.0)
+    state.force(FORCED_OPEN, 0.0, "forced open by hand")
+    state.force(None, 0.0, "reset by hand")
+    assert changes == [
+        Change("closed", "open", "opened by hand", "manual", Totals(2, 1, 0), 5.0, False),
+        Change("open", "forced_open", "forced open by hand", "manual", Totals(0, 0, 0), None, False),
+        Change("forced_open", "closed", "reset by hand", "manual", Totals(0, 0, 0), None, False),
+    ]
+
+
 def test_observing_is_said_of_every_change() -> None:
     state, changes = breaker(consecutive=1, probes=1)
     state.observe(True)
@@ -421,6 +435,63 @@ def test_a_child_after_a_fork_has_a_free_lock_and_no_trial_of_its_parent() -> No
     assert state.state() == "half_open"
     state.record(mine, FAILURE, 0.0, 5.0)
     assert changes[-1].new == "open"
+
+
+class Meanwhile:
+    """A lock that was waited for: meanwhile something else has happened."""
+
+    def __init__(self, lock: Any, happens: Callable[[], None]) -> None:
+        self.lock, self.happens = lock, happens
+
+    def __enter__(self) -> None:
+        happens, self.happens = self.happens, lambda: None
+        happens()
+        self.lock.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.lock.__exit__(*error)
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "observing", "result"),
+    [
+        ("forced open", False, "forced open"),
+        ("disabled", False, "Passed"),
+        ("reset", False, "TimeWindow"),
+        ("a probe", False, "half-open, a probe is in flight"),
+        ("a probe", True, "Passed"),
+        ("a failed probe", False, "open"),
+        ("a failed probe", True, "Passed"),
+        ("nothing", False, "Probe"),
+    ],
+)
+def test_what_happened_while_it_waited_for_the_lock_counts(
+    meanwhile: str, observing: bool, result: str
+) -> None:
+    state, changes = breaker(consecutive=1)
+    end(state, 0.0, FAILURE)
+    state.observe(observing)
+    happens: dict[str, Callable[[], Any]] = {
+        "forced open": lambda: state.force(FORCED_OPEN, 5.0, "by hand"),
+        "disabled": lambda: state.force(DISABLED, 5.0, "by hand"),
+        "reset": lambda: state.force(None, 5.0, "by hand"),
+        "a probe": lambda: state.admit(5.0),
+        "a failed probe": lambda: end(state, 5.0, FAILURE),
+        "nothing": lambda: None,
+    }
+    state._lock = Meanwhile(state._lock, happens[meanwhile])  # type: ignore[assignment]
+    try:
+        got = type(state.admit(5.0)).__name__
+    except CircuitOpen as error:
+        got = error.reason
+        left = error.retry_after
+        told = 10.0 if result == "open" else None
+        assert left == told, "of the new period"
+    assert got == result
+    assert [each.new for each in changes].count("half_open") == (0 if meanwhile in NO_PROBE else 1)
+
+
+NO_PROBE = ("forced open", "disabled", "reset")
 
 
 def test_permits_without_a_fast_path_say_so_when_it_is_taken() -> None:

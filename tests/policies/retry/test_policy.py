@@ -26,7 +26,7 @@ from resilient import (
     report_of,
 )
 from resilient.core.call import CURRENT, NO_CALL
-from resilient.core.outcome import Discarded, attach
+from resilient.core.outcome import Discarded, Unfinished, attach
 from resilient.core.registry import REGISTRY
 from resilient.testing import ManualClock, capture_events
 from tests.policies.modes import Script, both, call, notes, raised
@@ -104,6 +104,14 @@ def test_results_can_be_failures(mode: str, clock: ManualClock) -> None:
     fn = Script("ok")
     assert call(mode, policy, fn, clock) == "ok"
     assert fn.calls == 1
+
+
+def test_of_a_result_that_is_still_arriving_it_sees_what_it_is(mode: str, clock: ManualClock) -> None:
+    seen: list[Any] = []
+    policy = pipeline(clock, on=When(result=lambda value: bool(seen.append(value)) or len(seen) < 2))
+    streams = [Unfinished("first"), Unfinished("second")]
+    assert call(mode, policy, Script(*streams), clock) is streams[1]
+    assert seen == ["first", "second"]
 
 
 @pytest.mark.parametrize("inside", [False, True])

@@ -165,6 +165,18 @@ def test_an_exception_that_an_earlier_call_gave_up_on_is_judged_anew() -> None:
     assert decide(story(started=2.0, clock=clock), error, now=3.0)[0] is not None
 
 
+def test_in_one_moment_too() -> None:
+    """A clock may stand still between two calls; of another retry it would be one that is inside."""
+    clock, retry, error = ManualClock(), Retry(attempts=1), ConnectionError("always the same")
+    assert decide(story(retry, clock=clock), error) == (None, "attempts")
+    assert decide(story(retry, clock=clock), error) == (None, "attempts")
+    again = Retry(attempts=1)
+    report = report_of(error)
+    assert not gave_up_inside(error, 0.0, clock, retry)
+    assert gave_up_inside(error, 0.0, clock, again)
+    assert report == Report(attempts=1, why_not_retried="attempts")
+
+
 def test_an_attempt_inside_the_second_attempt_of_another_retry_is_not_repeated() -> None:
     assert decide(story(call=NO_CALL.with_attempt(2)), ConnectionError()) == (None, "nested")
     assert decide(story(call=NO_CALL.with_attempt(1)), ConnectionError())[0] is not None
@@ -257,8 +269,8 @@ def test_a_wait_of_nothing_stays_nothing_also_after_a_throttling_answer() -> Non
 def test_decorrelated_delays_build_on_the_one_before() -> None:
     the = story(attempts=9, wait=backoff(1.0, cap=100.0, jitter="decorrelated"), rand=0.5)
     delays = []
-    for _ in range(3):
-        delays.append(decide(the, ConnectionError())[0])
+    for error in (ConnectionError(), failure(), ConnectionError()):  # one of them with a report
+        delays.append(decide(the, error)[0])
         the.attempts += 1
     assert delays == [2.0, 3.5, 5.75]
 
@@ -425,6 +437,29 @@ def test_one_warning_for_each_retry_and_none_for_the_end(caplog: pytest.LogCaptu
         (30, "resilient", "payments: attempt 1 of 3 of charge failed with ConnectionError; again in 0.25 s"),
         (30, "resilient", "payments: attempt 2 of 3 of charge failed with TimeoutError; again in 0.25 s"),
     ]
+
+
+def test_its_record_carries_what_its_event_says(caplog: pytest.LogCaptureFixture) -> None:
+    the = story(attempts=3, wait=0.01234567)
+    with capture_events() as seen:
+        decide(the, ConnectionError())
+    (record,), (event,) = caplog.records, seen.events
+    assert record.__dict__.items() >= event.attributes().items()
+    assert record.getMessage().endswith("again in 12.3 ms"), "for people, it is rounded"
+    assert event.delay == 0.01234567  # type: ignore[attr-defined]
+    the.attempts = 3
+    error = ConnectionError()
+    decide(the, error)
+    assert ", 12 ms of it waiting; " in error.__notes__[0]
+
+
+@pytest.mark.parametrize(("level", "records"), [("WARNING", 1), ("ERROR", 0)])
+def test_who_does_not_want_to_hear_of_retries_does_not(
+    caplog: pytest.LogCaptureFixture, level: str, records: int
+) -> None:
+    caplog.set_level(level, "resilient")
+    decide(story(), ConnectionError())
+    assert len(caplog.records) == records
 
 
 EVENTS = [
