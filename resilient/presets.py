@@ -8,6 +8,7 @@ from typing import Any
 from .core.backoff import Backoff
 from .core.clock import SYSTEM_CLOCK, Clock
 from .core.errors import PolicyError
+from .core.options import Rule
 from .core.pipeline import Pipeline
 from .core.policy import Policy
 from .policies.breaker import CircuitBreaker
@@ -15,6 +16,8 @@ from .policies.bulkhead import Bulkhead
 from .policies.ratelimit import RateLimit
 from .policies.retry import Retry
 from .policies.timeout import Timeout
+
+_CONNECT = Rule(above=0, high=86_400, unit="seconds")
 
 
 class Standard(Pipeline):
@@ -77,9 +80,9 @@ def standard(
         attempt_timeout = min(3.0, left if left > 0 else deadline / attempts)
         if attempt_timeout >= deadline:
             attempt_timeout = deadline * 0.999  # one attempt: the total alone decides, and says so
-    if not 0 < connect_timeout <= 86_400:
+    if not _CONNECT.allows(connect_timeout):
         raise PolicyError(
-            f"standard: connect_timeout={connect_timeout!r} must be more than 0 seconds; write 1.0"
+            f"standard: connect_timeout={connect_timeout!r} must be {_CONNECT}; write connect_timeout=1.0"
         )
     policies: list[Policy] = [total, retry, CircuitBreaker(slow_after=attempt_timeout)]
     if rate is not None:

@@ -76,8 +76,11 @@ class Options:
     def __post_init__(self) -> None:
         for each in fields(self):
             rule = each.metadata.get("rule")
-            if rule is not None and not rule.allows(getattr(self, each.name)):
+            value = getattr(self, each.name)
+            if rule is not None and not rule.allows(value):
                 self.refuse(each.name, f"must be {rule}", rule.hint)
+            if each.name == "name" and value is not None and (not isinstance(value, str) or not value):
+                self.refuse("name", "must be a text that names the dependency, or None", "name='payments'")
 
     def refuse(self, name: str, rule: str, instead: str = "") -> None:
         """Raise the error for field ``name``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
@@ -91,6 +92,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _date(value: str) -> float | None:
     try:
-        return parsedate_to_datetime(value).timestamp()
+        at = parsedate_to_datetime(value)
+        # One without a zone (asctime's, obsolete but to be understood) is UTC, not the time of this place.
+        return (at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

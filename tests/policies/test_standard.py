@@ -106,7 +106,7 @@ def test_it_knows_the_time_to_connect() -> None:
     [
         *[
             ({"connect_timeout": value}, "standard: connect_timeout=")
-            for value in (0, -1, math.nan, math.inf)
+            for value in (0, -1, math.nan, math.inf, True, "1")
         ],
         ({"deadline": 0}, "Timeout: seconds=0 "),
         ({"deadline": math.nan}, "Timeout: seconds=nan "),

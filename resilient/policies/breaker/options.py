@@ -40,7 +40,7 @@ class CircuitBreakerOptions(Options):
     probes: int = number(3, low=1, high=1_000, integer=True, unit="successes that close it", hint="probes=3")
     probe_lease: float = number(10.0, above=0, high=86_400, unit="seconds", hint="probe_lease=10.0")
     ignore: Any = ()
-    listeners: tuple[Any, ...] = ()
+    listeners: tuple[Any, ...] | list[Any] = ()
     storage: Any = None
     name: str | None = None
 
@@ -57,4 +57,6 @@ class CircuitBreakerOptions(Options):
                 f"minimum_calls={self.count} or less",
             )
         object.__setattr__(self, "ignore", When.of(self.ignore, policy="CircuitBreaker", field="ignore"))
+        if not isinstance(self.listeners, (list, tuple, set, frozenset)):
+            self.refuse("listeners", "must be a list of pybreaker listeners", "listeners=[MyListener()]")
         object.__setattr__(self, "listeners", tuple(self.listeners))

@@ -114,7 +114,7 @@ class CircuitBreaker(Gate[Permit]):
             probes,
             probe_lease,
             ignore,
-            tuple(listeners),
+            listeners,
             storage,
             name,
         )

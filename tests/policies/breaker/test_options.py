@@ -62,6 +62,11 @@ def test_what_it_ignores_is_exceptions(value: Any) -> None:
     )
 
 
+def test_listeners_and_names_of_another_kind() -> None:
+    refused(lambda: CircuitBreaker(listeners=5), "CircuitBreaker", "listeners", 5)  # type: ignore[arg-type]
+    refused(lambda: CircuitBreaker(name=""), "CircuitBreaker", "name", "")
+
+
 def test_what_it_takes() -> None:
     assert isinstance(CircuitBreaker().options.ignore, When)
     assert repr(CircuitBreaker(ignore=KeyError).options.ignore) == "When(KeyError)"
