@@ -5,7 +5,6 @@ job or a restarted worker sends the key that it sent before; version 4 where it 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import uuid
 
@@ -28,8 +27,3 @@ def business_key(dependency: str, operation: str, value: str, /) -> str:
 def child_key(parent: str, operation: str, label: str, /) -> str:
     """The key of a call made inside another one."""
     return str(uuid.uuid5(_NAMESPACE, "\0".join((parent, operation, label))))
-
-
-def key_hash(key: str, /) -> str:
-    """What logs and spans may say of a key: the first 16 hex digits of its SHA-256."""
-    return hashlib.sha256(key.encode()).hexdigest()[:16]

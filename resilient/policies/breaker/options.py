@@ -40,7 +40,7 @@ class CircuitBreakerOptions(Options):
     probes: int = number(3, low=1, high=1_000, integer=True, unit="successes that close it", hint="probes=3")
     probe_lease: float = number(10.0, above=0, high=86_400, unit="seconds", hint="probe_lease=10.0")
     ignore: Any = ()
-    listeners: tuple[Any, ...] | list[Any] = ()
+    listeners: tuple[Any, ...] = ()
     storage: Any = None
     name: str | None = None
 

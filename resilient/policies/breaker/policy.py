@@ -114,7 +114,7 @@ class CircuitBreaker(Gate[Permit]):
             probes,
             probe_lease,
             ignore,
-            listeners,
+            listeners,  # type: ignore[arg-type]  # made a tuple there
             storage,
             name,
         )

@@ -348,9 +348,8 @@ class Retry(Policy):
     def attempts(self, *, name: str = "block", clock: Clock = SYSTEM_CLOCK) -> Attempts:
         """The attempts of a block of code, for code that is no function of its own.
 
-        Args:
-            name: what the notes and events call the block.
-            clock: where time comes from.
+        Args: ``name``, what notes and events call the block; ``clock``, where time comes from. Raises `PolicyError`
+        with ``idempotency_key=``, which is made of a function's arguments.
 
         Example:
             >>> from resilient import Retry
@@ -361,12 +360,14 @@ class Retry(Policy):
             ...         print("attempt", attempt.number)
             attempt 2
         """
+        if self.options.idempotency_key is not None:
+            rule = "is made of a function's arguments, and a block has none"
+            self.options.refuse("idempotency_key", rule, "Retry(idempotent=True), and send a key of your own")
         return Attempts(self, Site(name, name, clock, self.attempts), self.budget_for(None))
 
 
 class Attempts:
-    """The attempts of one block: iterate with ``for`` or ``async for``. Made by `Retry.attempts`, for one
-    use."""
+    """The attempts of one block, for one use: iterate with ``for`` or ``async for``. Made by `Retry.attempts`."""
 
     def __init__(self, retry: Retry, site: Site, budget: Budget) -> None:
         self._retry = retry
