@@ -73,6 +73,8 @@ class Call:
 
     def with_repeatable(self, repeatable: bool | None, /) -> Call:
         """A copy that says whether the operation may be repeated."""
+        if self is NO_CALL:
+            return _REPEATABLE if repeatable else _NOT_REPEATABLE if repeatable is False else self
         call = self._copy()
         call.repeatable, call._children = repeatable, self._children
         return call
@@ -129,6 +131,8 @@ class Call:
 
 
 NO_CALL = Call()
+_REPEATABLE, _NOT_REPEATABLE = NO_CALL._copy(), NO_CALL._copy()  # what most requests begin with
+_REPEATABLE.repeatable, _NOT_REPEATABLE.repeatable = True, False
 CURRENT: ContextVar[Call] = ContextVar("resilient_call", default=NO_CALL)
 
 current_call = CURRENT.get

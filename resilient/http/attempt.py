@@ -99,20 +99,22 @@ class Attempt:
 
     def trace(self, name: str, info: dict[str, Any]) -> None:
         """The core's trace callback, sync."""
-        self._note(name)
+        self._note(name, info)
         if self.user_trace is not None:
             self.user_trace(name, info)
 
     async def atrace(self, name: str, info: dict[str, Any]) -> None:
         """The core's trace callback, async."""
-        self._note(name)
+        self._note(name, info)
         if self.user_trace is not None:
             result: Awaitable[None] = self.user_trace(name, info)
             await result
 
-    def _note(self, name: str) -> None:
+    def _note(self, name: str, info: dict[str, Any]) -> None:
         self.traced = True
-        if name.endswith("send_request_headers.started"):
+        # What opens a tunnel through a proxy is the core's own, and not yet the request.
+        opens_tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
+        if name.endswith("send_request_headers.started") and not opens_tunnel:
             self.sent = True
 
     def extensions(self, given: dict[str, Any], trace: Any) -> dict[str, Any]:

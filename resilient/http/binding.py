@@ -46,6 +46,7 @@ class Binding:
         self.core = core
         self._errors: dict[type, type] = {getattr(core, name): getattr(sdk, name) for name in _NAMES}
         self.target: Any = type("Target", (_Target, core.URL), {})
+        self.request: Any = type("Request", (_Request, core.Request), {})
         self.sync_body: Any = type("SyncBody", (SyncBody, sdk.SyncByteStream), {})
         self.async_body: Any = type("AsyncBody", (AsyncBody, sdk.AsyncByteStream), {})
         self._joined: dict[tuple[type, type], type] = {}
@@ -131,6 +132,19 @@ class _Target:
         self.origin = origin
 
     origin: Any = None  # hides the property that works it out
+
+
+class _Request:
+    """A request of the core's made of parts that need no checking: the SDK has done it."""
+
+    def __init__(
+        self, method: bytes, url: Any, headers: Any, stream: Any, extensions: dict[str, Any]
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.stream = stream
+        self.extensions = extensions
 
 
 def _reduce(error: Any) -> tuple[Any, ...]:

@@ -38,13 +38,14 @@ class Base:
         self._origin = origin
 
     def _request(self, request: Any, attempt: Attempt, trace: Any) -> Any:
-        given = request.extensions
-        return self.binding.core.Request(
-            request.method,
-            self.binding.target(self._origin, request.url.raw_path),
-            headers=[*request.headers.raw, *attempt.headers],
-            content=request.stream if attempt.body is None else attempt.body,
-            extensions=attempt.extensions(given, trace if self._tunnelled or "trace" in given else None),
+        given, binding = request.extensions, self.binding
+        path = given.get("target", request.url.raw_path)
+        return binding.request(
+            request.method.encode("ascii"),
+            binding.target(self._origin, path),
+            [*request.headers.raw, *attempt.headers],
+            request.stream if attempt.body is None else attempt.body,
+            attempt.extensions(given, trace if self._tunnelled or "trace" in given else None),
         )
 
     def error(self, exc: BaseException, attempt: Attempt, request: Any) -> Exception | None:
@@ -54,6 +55,11 @@ class Base:
             error.__cause__ = exc
             return error
         return self.binding.sdk_error(exc, request)
+
+    def body_error(self, exc: BaseException, attempt: Attempt, request: Any) -> Exception | None:
+        """As `error`, for a body that is read after the call: no policy makes it the SDK's any more."""
+        error = self.error(exc, attempt, request)
+        return None if error is None else self.binding.own_error(error, request)
 
     def _small(self, request: Any, response: Any) -> bool:
         if request.method == "HEAD" or response.status in (204, 304):
@@ -93,7 +99,7 @@ class SyncExchange(Base):
                 stream = self.binding.sync_body(
                     response.stream,
                     attempt,
-                    lambda exc: self.error(exc, attempt, request),
+                    lambda exc: self.body_error(exc, attempt, request),
                     lambda: pool.give(connection, clock()),
                 )
         except BaseException as exc:
@@ -139,7 +145,7 @@ class AsyncExchange(Base):
                 stream = self.binding.async_body(
                     response.stream,
                     attempt,
-                    lambda exc: self.error(exc, attempt, request),
+                    lambda exc: self.body_error(exc, attempt, request),
                     lambda: pool.give(connection, clock()),
                 )
         except BaseException as exc:

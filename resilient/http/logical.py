@@ -242,6 +242,12 @@ class Dependency:
             return binding.own_error(exc, request)
         return exc
 
+    def ended_elsewhere(self, exc: TimedOut, request: Any) -> None:
+        """The time of the whole call ran out at another authority, where no policy of ours says so."""
+        exc.__class__ = DeadlineExceeded
+        exc.dependency, exc.operation = self.name, request.method
+        self.binding.own_error(exc, request)
+
     def no_time_left(self) -> DeadlineExceeded:
         error = DeadlineExceeded("the deadline is over: nothing was sent", dependency=self.name)
         attach(error, evidence=Evidence.NOT_SENT, transient=False)

@@ -7,6 +7,7 @@ one's TLS connection."""
 
 from __future__ import annotations
 
+import select
 from typing import Any
 
 from .attempt import Phase, clip
@@ -34,12 +35,13 @@ class Stream:
         sock: the socket beneath it, where that is all there is; it is read and written without the detour then.
     """
 
-    __slots__ = ("_core", "_inner", "_sock")
+    __slots__ = ("_core", "_inner", "_poll", "_sock")
 
     def __init__(self, inner: Any, core: Any, sock: Any) -> None:
         self._inner = inner
         self._core = core
         self._sock = sock
+        self._poll: select.poll | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         core, sock = self._core, self._sock
@@ -102,7 +104,19 @@ class Stream:
         return carried(timeout, Stream(inner, self._core, sock))
 
     def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable" and self._sock is not None:
+            return self._is_readable()
         return self._inner.get_extra_info(info)
+
+    def _is_readable(self) -> bool:
+        """Whether the peer said something while nothing was asked: that it closed, as a rule."""
+        if self._poll is None:
+            fd = self._sock.fileno()
+            if fd < 0:
+                return True
+            self._poll = select.poll()
+            self._poll.register(fd, select.POLLIN)
+        return bool(self._poll.poll(0))
 
 
 class Backend:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core import tracing
 from ..core.call import CURRENT, Call
+from ..core.errors import TimedOut
 from ..core.outcome import IGNORED, SUCCESS, Evidence, Unfinished, Verdict, attach
 from ..core.pipeline import Pipeline
 from ..core.policy import Site
@@ -140,8 +141,9 @@ class Base:
         return {id(leaf): leaf for leaf in leaves}.values()
 
     def _left(self, attempt: Attempt, verdict: Verdict) -> None:
-        now = self.dependency.clock.monotonic()
-        attempt.endpoint.leave(attempt.permit, verdict, now - attempt.began, now)
+        if len(self.endpoints) > 1:  # one alone is neither compared nor ejected
+            now = self.dependency.clock.monotonic()
+            attempt.endpoint.leave(attempt.permit, verdict, now - attempt.began, now)
 
     def _returned(self, result: Any, logical: Logical) -> Any:
         response = result.result if result.__class__ is Unfinished else result
@@ -169,7 +171,11 @@ class SyncTransport(Base):
         logical, call = dependency.begin(request)
         if not dependency.owns(request):
             dependency.strip_key(request, logical)
-            return self.outside.send(request, Attempt(call.deadline, clock=dependency.clock.monotonic))
+            try:
+                return self.outside.send(request, Attempt(call.deadline, clock=dependency.clock.monotonic))
+            except TimedOut as exc:
+                dependency.ended_elsewhere(exc, request)
+                raise
         token = CURRENT.set(dependency.prepare(request, logical, call))
         try:
             return self._returned(self._run(request.method)(request), logical)
@@ -217,7 +223,13 @@ class AsyncTransport(Base):
         logical, call = dependency.begin(request)
         if not dependency.owns(request):
             dependency.strip_key(request, logical)
-            return await self.outside.send(request, Attempt(call.deadline, clock=dependency.clock.monotonic))
+            try:
+                return await self.outside.send(
+                    request, Attempt(call.deadline, clock=dependency.clock.monotonic)
+                )
+            except TimedOut as exc:
+                dependency.ended_elsewhere(exc, request)
+                raise
         token = CURRENT.set(dependency.prepare(request, logical, call))
         try:
             return self._returned(await self._run(request.method)(request), logical)
