@@ -45,6 +45,7 @@ class Card:
         uncharged: orders that were confirmed with a receipt that the books do not hold for them.
         unknown: orders that were charged and for which checkout has no receipt; whether a customer paid is not
             known to it.
+        warned: of these, orders whose error said so, `OutcomeUnknown`, with the key to ask again by.
         outside, outside_served: orders that no outage touched, and those of them that were served.
         p50, p99: seconds to the answer of orders that were charged.
         told_p50, told_p99: seconds until a caller whose order was not charged knew it.
@@ -67,6 +68,7 @@ class Card:
     charged_twice: int
     uncharged: int
     unknown: int
+    warned: int
     outside: int
     outside_served: int
     p50: float | None
@@ -110,6 +112,10 @@ def score(name: str, plan: Plan, orders: Sequence[Order], audit: Audit, tally: d
         charged_twice=audit.doubles,
         uncharged=_count(order.receipt not in audit.charges.get(order.id, ()) for order in charged),
         unknown=_count(not order.receipt and order.id in audit.charges for order in orders),
+        warned=_count(
+            order.error == "OutcomeUnknown" and order.id in audit.charges and not order.receipt
+            for order in orders
+        ),
         outside=len(outside),
         outside_served=_count(order.served(plan.deadline) for order in outside),
         p50=percentile([order.took for order in charged], 0.50),

@@ -121,6 +121,7 @@ def _main(plan: Plan, cards: dict[str, Card]) -> Table:
     table.add_row("  by more than one request", *(str(card.saved) for card in each))
     table.add_row("charged, but too late", *(str(card.late) for card in each))
     table.add_row("charged, but told a failure", *(str(card.unknown) for card in each))
+    table.add_row("  and told it may be so", *(str(card.warned) for card in each))
     table.add_row("time to a charge, p50", *(_time(card.p50) for card in each))
     table.add_row("time to a charge, p99", *(_time(card.p99) for card in each))
     table.add_row("time to a no, p50", *(_time(card.told_p50) for card in each))

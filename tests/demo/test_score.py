@@ -85,7 +85,13 @@ def test_a_charge_that_checkout_does_not_know_of_is_told() -> None:
     of = orders(_5=failed(5))
     assert card(of, books(of)).unknown == 0
     found = card(of, books(of, **{"order-5": ["receipt-5"]}))
-    assert (found.unknown, found.uncharged, found.charged_twice) == (1, 0, 0)
+    assert (found.unknown, found.warned, found.uncharged, found.charged_twice) == (1, 0, 0, 0)
+
+
+def test_an_error_that_says_that_it_may_have_happened_counts_as_a_warning() -> None:
+    of = orders(_5=failed(5)._replace(error="OutcomeUnknown"))
+    assert card(of, books(of)).warned == 0, "it was not charged"
+    assert card(of, books(of, **{"order-5": ["receipt-5"]})).warned == 1
 
 
 def test_only_the_judged_column_shows_what_its_policies_did() -> None:
