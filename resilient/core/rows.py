@@ -302,15 +302,30 @@ def failed(gates: Gates, permits: Sequence[Any], exc: BaseException, now: float,
     """Every gate hears its own verdict on the failure, the innermost first."""
     end = clock.monotonic()
     for i in range(len(gates) - 1, -1, -1):
-        gates[i].record(permits[i], verdict_of(gates[i], exc), end - now, end)
+        try:
+            verdict = verdict_of(gates[i], exc)
+        except BaseException:
+            _let_go(gates, permits, i, now, end)
+            raise
+        gates[i].record(permits[i], verdict, end - now, end)
 
 
 def succeeded(gates: Gates, permits: Sequence[Any], result: Any, now: float, clock: Clock) -> None:
     """Every gate hears its own verdict on the result, the innermost first."""
     end = clock.monotonic()
     for i in range(len(gates) - 1, -1, -1):
-        verdict = gates[i].judge(result, None) if gates[i].judges_results else SUCCESS
+        try:
+            verdict = gates[i].judge(result, None) if gates[i].judges_results else SUCCESS
+        except BaseException:
+            _let_go(gates, permits, i, now, end)
+            raise
         gates[i].record(permits[i], verdict, end - now, end)
+
+
+def _let_go(gates: Gates, permits: Sequence[Any], last: int, now: float, end: float) -> None:
+    """A judge raised, as a predicate of the user's may: this gate and those further out have their permits back."""
+    for i in range(last, -1, -1):
+        gates[i].record(permits[i], IGNORED, end - now, end)
 
 
 def turned_away(

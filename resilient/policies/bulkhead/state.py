@@ -95,7 +95,7 @@ class Seats:
     def _leave(self, wait: Wait[Permit]) -> Permit | None:
         """Leave the queue; the permit where it had been served."""
         with self._lock:
-            if wait.permit is None:
+            if wait.permit is None and wait in self._waiting:  # after a fork, who waited in the parent is not
                 self._waiting.remove(wait)
             return wait.permit
 
