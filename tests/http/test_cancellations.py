@@ -220,9 +220,13 @@ def test_storm(seed: int, tls: bool) -> None:
         assert descriptors() == before
 
 
-@types.coroutine
-def cancelled_at(work: Coroutine[Any, Any, Any], place: int) -> Generator[Any, Any, Any]:
+async def cancelled_at(work: Coroutine[Any, Any, Any], place: int) -> Any:
     """Run ``work`` in the current task, which is cancelled as it suspends for the ``place``-th time, from 0."""
+    return await _stepped(work, place)
+
+
+@types.coroutine
+def _stepped(work: Coroutine[Any, Any, Any], place: int) -> Generator[Any, Any, Any]:
     task = asyncio.current_task()
     assert task is not None
     error: BaseException | None = None
