@@ -83,7 +83,7 @@ class Budget:
         cost: int = 5,
     ) -> None:
         self.options = BudgetOptions(ratio, window, floor, stock, cost)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._stock = stock  # guarded by _lock
         self.count = itertools.count().__next__  # successes; one step, without the lock, while now < edge
         self._taken = 0  # of those, already in _calls and _stock, or spent on reading; guarded by _lock
@@ -94,7 +94,7 @@ class Budget:
         tell_after_fork(self)
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def succeeded(self, now: float, /) -> None:
         """A call succeeded at its first attempt."""

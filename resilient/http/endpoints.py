@@ -36,12 +36,12 @@ class Endpoint(Generic[E]):
         self.address = address
         self.exchange = exchange
         self.in_flight = 0  # guarded by _lock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._state = BreakerState(options, self._changed) if options is not None else None
         tell_after_fork(self)
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.in_flight = 0
         if self._state is not None:
             self._state.after_fork()

@@ -77,7 +77,7 @@ class Pool:
         self._keep = keep
         self._sync = sync
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._idle: list[Connection] = []  # the one used last is last; guarded by _lock
         self._closed = False  # guarded by _lock
         self.opened = 0  # connections made so far; guarded by _lock
@@ -86,7 +86,7 @@ class Pool:
 
     def after_fork(self) -> None:
         """In a child the parent's connections are let go without a word on them."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pid = os.getpid()
         idle, self._idle, self.in_use = self._idle, [], 0
         if self._sync:

@@ -35,13 +35,13 @@ class EventLog:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._last: dict[tuple[str, str], tuple[float, int]] = {}  # guarded by _lock: when, how many since
         self._saturated: dict[tuple[str, str], float] = {}  # guarded by _lock: last rejection
         tell_after_fork(self)
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __call__(self, event: Event, /) -> None:
         if isinstance(event, CallFinished):

@@ -1,7 +1,7 @@
 """In a child process a task that had waited for a bulkhead in the parent ended with `ValueError: ... not in deque`.
 
-The child begins with an empty queue, as those who wait do so in the parent. But a task forks with all of its loop,
-and each of those leaves the queue when it is cancelled, or when its time is over."""
+The child begins with an empty queue, as those who wait do so in the parent. But a task forks with all tasks of its
+loop, and each that waited leaves the queue when it is cancelled, or when its time is over."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The breaker's state machine. No I/O; the time is passed in; one lock, for failures, edges and half-open
 only.
 
+The lock is re-entrant: a finalizer or a signal handler may call in while its thread holds it.
 A permit is what it was given for: the window of a closed period, a probe, or nothing. So a result that comes
 late is known by identity, and cannot count for a period that it does not belong to.
 
@@ -114,7 +115,7 @@ class BreakerState:
         self._changed = changed
         self._rand = rand
         self._slow_after = float("inf") if options.slow_after is None else options.slow_after
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.closed: Window | None = (
             None  # the window of the closed period; None otherwise. Written under _lock
         )
@@ -211,7 +212,7 @@ class BreakerState:
             elif permit is self.closed and self.closed is not None:
                 window = self.closed
                 window.add(now, failure=verdict is FAILURE, slow=slow)
-                if verdict is FAILURE or slow:
+                if (verdict is FAILURE or slow) and window is self.closed:
                     self._trip(window, now)
         if self._changes:
             self._tell()
@@ -318,7 +319,7 @@ class BreakerState:
             return self.closed.totals(now) if self.closed is not None else Totals(0, 0, 0)
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._probe = None  # whoever held it is in the parent
         self._telling = False
 

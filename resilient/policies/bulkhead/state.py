@@ -28,7 +28,7 @@ class Seats:
 
     def __init__(self, options: BulkheadOptions) -> None:
         self.options = options
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._free = self._all_free()
         self._waiting: deque[Wait[Permit]] = deque()  # changed under _lock
 
@@ -73,7 +73,11 @@ class Seats:
                     permit = self._free.pop()
                 except IndexError:
                     break
-                wait = self._waiting.popleft()
+                try:
+                    wait = self._waiting.popleft()
+                except IndexError:  # a finalizer of this thread was here in between
+                    permit.append(permit)
+                    break
                 wait.permit = permit
                 served.append(wait)
         for wait in served:
@@ -111,6 +115,6 @@ class Seats:
         return len(self._waiting)
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._free = self._all_free()  # what was in flight is in flight in the parent
         self._waiting.clear()

@@ -40,7 +40,7 @@ class Bucket:
 
     def __init__(self, options: RateLimitOptions) -> None:
         self.options = options
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._interval = options.rate.interval
         self._gap = options.rate.interval / NANOSECONDS
         self._span = options.rate.interval * options.capacity
@@ -96,7 +96,7 @@ class Bucket:
             return tokens(self.options, self._arrival(), int(now * NANOSECONDS))
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 def tokens(options: RateLimitOptions, tat: int, t: int) -> int:
@@ -136,7 +136,7 @@ class KeyedBuckets:
 
     def __init__(self, options: RateLimitOptions) -> None:
         self.options = options
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._new: dict[Hashable, int] = {}  # guarded by _lock
         self._old: dict[Hashable, int] = {}  # guarded by _lock
         self._dying: dict[Hashable, int] = {}  # full buckets, let go little by little; guarded by _lock
@@ -210,7 +210,7 @@ class KeyedBuckets:
             return len(self._new) + len(self._old)
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 def check_cost(cost: Any, options: RateLimitOptions) -> int:
