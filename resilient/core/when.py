@@ -44,9 +44,12 @@ class When:
         """Whether ``exc`` is one of these."""
         if not isinstance(exc, Exception):
             return False
-        if not (isinstance(exc, self._classes) or _one_of(self._predicates, exc)):
+        if not isinstance(exc, self._classes) and not _one_of(self._predicates, exc):
             return False
-        return not (isinstance(exc, self._unless_classes) or _one_of(self._unless_predicates, exc))
+        for unless in self._unless_predicates:
+            if unless(exc):
+                return False
+        return not isinstance(exc, self._unless_classes)
 
     def overlaps(self, other: When, /) -> bool:
         """Whether both name related exception classes; predicates are not looked into."""
@@ -116,11 +119,12 @@ def reported_transient(exc: BaseException, /) -> bool:
 
 def _final(exc: Exception) -> bool:
     # OSError subclasses that TRANSIENT names may still have been classified as final (a bad certificate).
-    report = report_of(exc)
-    if report is not None and report.transient is False:
-        return True
-    return isinstance(exc, ResilientError) and not (
-        isinstance(exc, TimedOut) and not isinstance(exc, DeadlineExceeded)
+    if "resilient" in exc.__dict__:
+        report = report_of(exc)
+        if report is not None and report.transient is False:
+            return True
+    return isinstance(exc, ResilientError) and (
+        not isinstance(exc, TimedOut) or isinstance(exc, DeadlineExceeded)
     )
 
 

@@ -59,8 +59,6 @@ _MARK = "_resilient_gave_up"
 
 def gave_up_inside(exc: BaseException, started: float, clock: Clock, owner: object, /) -> bool:
     """Whether a retry inside this attempt gave up on ``exc``, or on what it was raised from or during."""
-    if exc.__cause__ is None and exc.__context__ is None:  # as most are: no tree to walk
-        return _marked(exc, started, clock, owner)
     seen: set[int] = set()
     todo: list[BaseException | None] = [exc]
     while todo and len(seen) < 32:
@@ -68,15 +66,11 @@ def gave_up_inside(exc: BaseException, started: float, clock: Clock, owner: obje
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        if _marked(each, started, clock, owner):
+        mark: GaveUp | None = each.__dict__.get(_MARK)
+        if mark is not None and mark.holds(started, clock, owner):
             return True
         todo += (each.__cause__, each.__context__)
     return False
-
-
-def _marked(exc: BaseException, started: float, clock: Clock, owner: object) -> bool:
-    mark: GaveUp | None = exc.__dict__.get(_MARK)
-    return mark is not None and mark.holds(started, clock, owner)
 
 
 class Story:
@@ -207,7 +201,9 @@ class Story:
                 return "rejected"
             if not isinstance(exc, TimedOut):
                 return "final"
-        if gave_up_inside(exc, self.started, self.site.clock, self.owner):
+        # Most failures were raised from nothing and bear no mark: there is nothing to walk through.
+        plain = exc.__cause__ is None and exc.__context__ is None and _MARK not in exc.__dict__
+        if not plain and gave_up_inside(exc, self.started, self.site.clock, self.owner):
             return "nested"
         if report is not None and report.why_not_retried is not None and _MARK not in exc.__dict__:
             return report.why_not_retried  # a client binding knows that it cannot be repeated, and why
@@ -220,15 +216,13 @@ class Story:
             return "attempts"
         if self.call.attempt > 1:
             return "nested"
-        if not self._repeatable() and not (report is not None and report.evidence.proves_nothing_happened):
+        repeatable = self.call.repeatable
+        if repeatable is None:
+            options = self.options
+            repeatable = options.idempotent is not False or options.idempotency_key is not None
+        if not repeatable and not (report is not None and report.evidence.proves_nothing_happened):
             return "not_idempotent"
         return None
-
-    def _repeatable(self) -> bool:
-        known = self.call.repeatable
-        if known is not None:
-            return known
-        return self.options.idempotent is not False or self.options.idempotency_key is not None
 
     def _delay(self, report: Report | None, now: float) -> tuple[float, str | None]:
         wait, strategies = self.options.wait, self._strategies
