@@ -2,8 +2,8 @@
 
 Connections are the core's, made by the public ``create_connection`` of one of its pools, which serves as a
 factory and never sends anything itself. The pool is ours, because the core's loses a place for ever when a
-request is cancelled at the wrong moment. A connection goes back only if it is idle; any other is killed,
-which never suspends."""
+request is cancelled at the wrong moment. A connection goes back only if it is idle and nothing more was said on
+it than was asked; any other is killed, which never suspends."""
 
 from __future__ import annotations
 
@@ -49,6 +49,18 @@ class Connection:
 
 def _nothing() -> None:
     """There is no stream to kill yet."""
+
+
+def left_over(core: Any) -> bool:
+    """Whether the peer sent more than the answer that it was asked for.
+
+    The core keeps such bytes and takes them for the beginning of the next request's answer: another caller would be
+    given it. It has no public name for them; Go's ``net/http`` and curl drop such a connection too.
+    """
+    while (inner := getattr(core, "_connection", None)) is not None:  # a proxy's has the origin's in it
+        core = inner
+    h11 = getattr(core, "_h11_state", None)
+    return h11 is not None and bool(h11.trailing_data[0])
 
 
 class Pool:
@@ -132,7 +144,7 @@ class Pool:
     def give(self, connection: Connection, now: float) -> None:
         """The request is over, in whatever way. Again for the same request it does nothing."""
         core = connection.core
-        idle = core.is_idle() and not core.is_closed() and now < connection.old_at
+        idle = core.is_idle() and not core.is_closed() and now < connection.old_at and not left_over(core)
         with self._lock:
             if not connection.taken:
                 return

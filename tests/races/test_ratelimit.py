@@ -127,7 +127,7 @@ def test_reservations_that_are_given_up_are_reserved_again() -> None:
                 limit.cancel(admitted, 3.0)
 
     race(caller, threads=THREADS)
-    assert [limit.admit(3.0) for _ in range(10)] == [1] * 10
+    assert not any(isinstance(limit.admit(3.0), Wait) for _ in range(10))
     assert isinstance(limit.admit(3.0), Wait)
 
 

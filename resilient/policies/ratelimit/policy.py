@@ -13,7 +13,7 @@ from .options import RateLimitOptions
 from .state import Bucket, KeyedBuckets, check_cost, too_late
 
 
-class RateLimit(Gate[int]):
+class RateLimit(Gate[float]):
     """At most so many calls in a time, with bursts: a token bucket.
 
     Args:
@@ -32,7 +32,8 @@ class RateLimit(Gate[int]):
         PolicyError: an option outside its range.
 
     A token is taken per attempt, and given back when the call never ran (a policy further in said no, or the
-    waiter was cancelled); not when it ran and was cancelled. A key that is in use is never evicted.
+    waiter was cancelled), as far as it has not flowed in again since; not when it ran and was cancelled. A key that is
+    in use is never evicted.
 
     Thread-safe; one object serves sync and async functions. No thread, no timer; an idle key costs nothing.
 
@@ -79,7 +80,7 @@ class RateLimit(Gate[int]):
         if self._buckets is not None:
             self._buckets.after_fork()
 
-    def admit(self, now: float, /) -> int | Wait[int]:
+    def admit(self, now: float, /) -> float | Wait[float]:
         if self._buckets is not None or callable(self.options.cost):
             raise PolicyError(
                 "RateLimit.guard(): key= and cost= need the call's arguments; decorate the function, or "
@@ -88,16 +89,18 @@ class RateLimit(Gate[int]):
             )
         return self._bucket.admit_cost(now, self.options.cost)
 
-    def cancel(self, permit: int, now: float, /) -> None:
-        self._bucket.cancel_cost(permit)
+    def cancel(self, permit: float, now: float, /) -> None:
+        assert not callable(self.options.cost)
+        self._bucket.give_back(permit, self.options.cost, now)
 
-    def settle(self, wait: Wait[int], now: float, /) -> int:
+    def settle(self, wait: Wait[float], now: float, /) -> float:
         return _settle(self, wait, now, self.options)
 
-    def abandon(self, wait: Wait[int], now: float, /) -> None:
-        self._bucket.cancel_cost(wait.cost)
+    def abandon(self, wait: Wait[float], now: float, /) -> None:
+        assert wait.permit is not None
+        self._bucket.give_back(wait.permit, wait.cost, now)
 
-    def select(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Gate[int]:
+    def select(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Gate[float]:
         options = self.options
         cost = check_cost(options.cost(*args, **kwargs), options) if callable(options.cost) else options.cost
         key = options.key(*args, **kwargs) if options.key is not None else None
@@ -124,7 +127,7 @@ class RateLimit(Gate[int]):
         return f"RateLimit({', '.join(parts)})"
 
 
-class _Selected(Gate[int]):
+class _Selected(Gate[float]):
     """The limit as one call sees it: its key and its cost."""
 
     kind = "ratelimit"
@@ -139,27 +142,29 @@ class _Selected(Gate[int]):
         self._key = key
         self._cost = cost
 
-    def admit(self, now: float, /) -> int | Wait[int]:
+    def admit(self, now: float, /) -> float | Wait[float]:
         if self._buckets is None:
             return self._bucket.admit_cost(now, self._cost)
         return self._buckets.admit(self._key, self._cost, now)
 
-    def cancel(self, permit: int, now: float, /) -> None:
+    def cancel(self, permit: float, now: float, /) -> None:
         if self._buckets is None:
-            self._bucket.cancel_cost(permit)
+            self._bucket.give_back(permit, self._cost, now)
         else:
-            self._buckets.cancel(self._key, permit)
+            self._buckets.give_back(self._key, permit, self._cost, now)
 
-    def settle(self, wait: Wait[int], now: float, /) -> int:
+    def settle(self, wait: Wait[float], now: float, /) -> float:
         return _settle(self, wait, now, self._bucket.options)
 
-    def abandon(self, wait: Wait[int], now: float, /) -> None:
-        self.cancel(wait.cost, now)
+    def abandon(self, wait: Wait[float], now: float, /) -> None:
+        assert wait.permit is not None
+        self.cancel(wait.permit, now)
 
 
-def _settle(gate: Gate[int], wait: Wait[int], now: float, options: RateLimitOptions) -> int:
+def _settle(gate: Gate[float], wait: Wait[float], now: float, options: RateLimitOptions) -> float:
     assert wait.ready_at is not None
+    assert wait.permit is not None
     if now >= wait.ready_at:
-        return wait.cost
+        return wait.permit
     gate.abandon(wait, now)
     raise too_late(options, wait.ready_at - now)

@@ -21,7 +21,7 @@ _SWEEP = 64
 
 
 class Bucket:
-    """One token bucket. A permit is the cost that was paid.
+    """One token bucket. A permit is the time at which the bucket is full again, if nobody else calls.
 
     The arrival time is kept as a moment at which the bucket was full, plus the nanoseconds that were taken
     since: a call that finds it full again, as most do, writes two numbers and calculates nothing."""
@@ -49,13 +49,13 @@ class Bucket:
         self._taken = 0  # nanoseconds taken since; guarded by _lock
         self._full_at = float("-inf")  # when it will be full again; guarded by _lock
 
-    def admit(self, now: float, /) -> int | Wait[int]:
+    def admit(self, now: float, /) -> float | Wait[float]:
         with self._lock:
             if now >= self._full_at:
                 self._full_then = now
                 self._taken = self._interval
-                self._full_at = now + self._gap
-                return 1
+                self._full_at = full_at = now + self._gap
+                return full_at
             # From here on as admit_cost for a cost of 1, without its frame and its lock.
             t = int(now * NANOSECONDS)
             tat = int(self._full_then * NANOSECONDS) + self._taken
@@ -63,11 +63,11 @@ class Bucket:
             early = new - self._span - t
             if early <= self._max_wait:
                 self._taken += new - tat
-                self._full_at = new / NANOSECONDS
-                return 1 if early <= 0 else Wait(ready_at=(t + early) / NANOSECONDS, cost=1)
+                self._full_at = full_at = new / NANOSECONDS
+                return full_at if early <= 0 else reserved(t + early, full_at, 1)
         raise limited(self.options, early, 0)
 
-    def admit_cost(self, now: float, cost: int) -> int | Wait[int]:
+    def admit_cost(self, now: float, cost: int) -> float | Wait[float]:
         t = int(now * NANOSECONDS)
         with self._lock:
             tat = self._arrival()
@@ -75,12 +75,15 @@ class Bucket:
             early = new - self._span - t
             if early <= self._max_wait:
                 self._move(new)
-                return cost if early <= 0 else Wait(ready_at=(t + early) / NANOSECONDS, cost=cost)
+                return self._full_at if early <= 0 else reserved(t + early, self._full_at, cost)
         raise limited(self.options, early, tokens(self.options, tat, t))
 
-    def cancel_cost(self, cost: int) -> None:
-        with self._lock:
-            self._move(self._arrival() - cost * self._interval)
+    def give_back(self, permit: float, cost: int, now: float) -> None:
+        """A call that paid ``cost`` never ran."""
+        back = outstanding(permit, cost, now, self._interval)
+        if back > 0:
+            with self._lock:
+                self._move(self._arrival() - back)
 
     def _arrival(self) -> int:
         """The theoretical arrival time in nanoseconds."""
@@ -102,6 +105,19 @@ class Bucket:
 def tokens(options: RateLimitOptions, tat: int, t: int) -> int:
     interval: int = options.rate.interval
     return max(0, min(options.capacity, (t + interval * options.capacity - max(tat, t)) // interval))
+
+
+def reserved(ready_at: int, permit: float, cost: int) -> Wait[float]:
+    """Tokens that are there at ``ready_at`` nanoseconds."""
+    wait = Wait[float](ready_at=ready_at / NANOSECONDS, cost=cost)
+    wait.permit = permit
+    return wait
+
+
+def outstanding(permit: float, cost: int, now: float, interval: int) -> int:
+    """Nanoseconds of what a call took that have not flowed in again: what did has been there for others, and is not
+    given back a second time."""
+    return min(cost * interval, round(permit * NANOSECONDS) - int(now * NANOSECONDS))
 
 
 def limited(options: RateLimitOptions, early: int, remaining: int) -> RateLimited:
@@ -144,7 +160,7 @@ class KeyedBuckets:
         self._life = options.rate.interval * options.capacity + int(options.max_wait * NANOSECONDS)
         self._turned = 0  # guarded by _lock
 
-    def admit(self, key: Hashable, cost: int, now: float) -> int | Wait[int]:
+    def admit(self, key: Hashable, cost: int, now: float) -> float | Wait[float]:
         options = self.options
         interval = options.rate.interval
         t = int(now * NANOSECONDS)
@@ -174,13 +190,17 @@ class KeyedBuckets:
                     self._overflow = new
                 else:
                     self._new[key] = new
-                return cost if early <= 0 else Wait(ready_at=(t + early) / NANOSECONDS, cost=cost)
+                permit = new / NANOSECONDS
+                return permit if early <= 0 else reserved(t + early, permit, cost)
             if not shared and found is not None:
                 self._new[key] = found
         raise limited(options, early, tokens(options, tat, t))
 
-    def cancel(self, key: Hashable, cost: int) -> None:
-        back = cost * self.options.rate.interval
+    def give_back(self, key: Hashable, permit: float, cost: int, now: float) -> None:
+        """A call that paid ``cost`` never ran."""
+        back = outstanding(permit, cost, now, self.options.rate.interval)
+        if back <= 0:
+            return
         with self._lock:
             for half in (self._new, self._old):
                 if key in half:

@@ -234,7 +234,7 @@ def test_items_of_limits_are_rates(clock: ManualClock) -> None:
 def test_a_block(clock: ManualClock) -> None:
     limit = RateLimit("2/hour")
     with limit.guard(clock=clock) as permit:
-        assert permit == 1
+        assert permit == clock.monotonic() + 1_800.0
     with limit.guard(clock=clock):
         pass
     with pytest.raises(RateLimited), limit.guard(clock=clock):
@@ -278,7 +278,7 @@ def test_a_block_waits_only_where_that_stops_no_loop(clock: ManualClock) -> None
 def test_two_step_use_by_hand(clock: ManualClock) -> None:
     limit = RateLimit("1/second", burst=1, max_wait=5.0, cost=1)
     now = clock.monotonic()
-    assert limit.admit(now) == 1
+    assert limit.admit(now) == now + 1.0, "when it is full again"
     wait = limit.admit(now)
     assert isinstance(wait, Wait)
     assert wait.ready_at == now + 1.0
@@ -286,9 +286,9 @@ def test_two_step_use_by_hand(clock: ManualClock) -> None:
         limit.settle(wait, now + 0.5)
     assert (caught.value.reason, caught.value.retry_after) == ("deadline", 0.5)
     again = limit.admit(now + 1.0)
-    assert again == 1
+    assert again == now + 2.0
     limit.cancel(again, now + 1.0)
-    assert limit.admit(now + 1.0) == 1
+    assert limit.admit(now + 1.0) == now + 2.0
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,14 @@ from resilient.policies.ratelimit.state import Bucket, KeyedBuckets, check_cost,
 
 TICK = 1 / 512  # seconds: exact in binary and in whole nanoseconds
 RATES = ["1/second", "8/second", "10/second", "1000/second", "3 per 2 minutes", "1/hour"]
+
+
+class Paid(NamedTuple):
+    """What a call took, in both; with the time at which the bucket would have been full again."""
+
+    permit: float
+    cost: int
+    full_at: Fraction
 
 
 class Tokens:
@@ -43,17 +51,22 @@ class Tokens:
         self.level -= cost
         return wait
 
-    def give_back(self, cost: int, now: float) -> None:
+    def full_at(self) -> Fraction:
+        return self.last + (self.full - self.level) / self.rate
+
+    def give_back(self, paid: Paid, now: float) -> None:
+        """What flowed in again since it was paid is not given back."""
         self.flow(now)
-        self.level = min(Fraction(self.full), self.level + cost)
+        left = (paid.full_at - Fraction(now)) * self.rate
+        self.level = min(Fraction(self.full), self.level + min(Fraction(paid.cost), max(Fraction(0), left)))
 
     def whole(self, now: float) -> int:
         self.flow(now)
         return max(0, int(self.level // 1))
 
 
-def agree(decide: Any, tokens: Tokens, cost: int, now: float) -> bool:
-    """Have both decide; whether they let it in."""
+def agree(decide: Any, tokens: Tokens, cost: int, now: float) -> Paid | None:
+    """Have both decide; what was paid, where they let it in."""
     wait = tokens.wait(cost, now)
     left = tokens.whole(now)
     reserved = tokens.take(cost, now)
@@ -63,16 +76,17 @@ def agree(decide: Any, tokens: Tokens, cost: int, now: float) -> bool:
         assert caught.value.reason == "empty"
         assert caught.value.retry_after == pytest.approx(float(wait), abs=1e-9)
         assert caught.value.remaining == left
-        return False
+        return None
     permit = decide()
     if isinstance(permit, Wait):
         assert reserved > 0
         assert permit.ready_at == pytest.approx(float(now + reserved), abs=1e-9)
         assert permit.cost == cost
+        permit = permit.permit
     else:
         assert reserved == 0
-        assert permit == cost
-    return True
+    assert permit == pytest.approx(float(tokens.full_at()), abs=1e-9)
+    return Paid(permit, cost, tokens.full_at())
 
 
 class BucketMachine(RuleBasedStateMachine):
@@ -100,24 +114,24 @@ class BucketMachine(RuleBasedStateMachine):
         self.now += int(intervals * self.interval / TICK) * TICK
 
     @rule(target=taken)
-    def one_call(self) -> int:
-        return int(agree(lambda: self.bucket.admit(self.now), self.tokens, 1, self.now))
+    def one_call(self) -> Paid | None:
+        return agree(lambda: self.bucket.admit(self.now), self.tokens, 1, self.now)
 
     @rule(target=taken, cost=st.integers(1, 7))
-    def one_call_of_some_cost(self, cost: int) -> int:
+    def one_call_of_some_cost(self, cost: int) -> Paid | None:
         cost = min(cost, self.tokens.full)
-        return cost * agree(lambda: self.bucket.admit_cost(self.now, cost), self.tokens, cost, self.now)
+        return agree(lambda: self.bucket.admit_cost(self.now, cost), self.tokens, cost, self.now)
 
     @rule(times=st.integers(2, 60))
     def a_storm(self, times: int) -> None:
         for _ in range(times):
             agree(lambda: self.bucket.admit(self.now), self.tokens, 1, self.now)
 
-    @rule(cost=consumes(taken))
-    def one_that_never_ran(self, cost: int) -> None:
-        if cost:
-            self.bucket.cancel_cost(cost)
-            self.tokens.give_back(cost, self.now)
+    @rule(paid=consumes(taken))
+    def one_that_never_ran(self, paid: Paid | None) -> None:
+        if paid is not None:
+            self.bucket.give_back(paid.permit, paid.cost, self.now)
+            self.tokens.give_back(paid, self.now)
 
     @rule()
     def somebody_looks(self) -> None:
@@ -156,11 +170,10 @@ class KeyedMachine(RuleBasedStateMachine):
         self.now += ticks * TICK
 
     @rule(target=taken, key=st.sampled_from("abcd"), cost=st.integers(1, 3))
-    def a_call(self, key: str, cost: int) -> tuple[str, int, float]:
-        cost = min(cost, self.options.burst or 1)
-        return key, cost * self.ask(key, cost), self.now
+    def a_call(self, key: str, cost: int) -> tuple[str, Paid | None]:
+        return key, self.ask(key, min(cost, self.options.burst or 1))
 
-    def ask(self, key: str, cost: int) -> bool:
+    def ask(self, key: str, cost: int) -> Paid | None:
         self.used[key] = self.now
         tokens = self.tokens.setdefault(key, Tokens(self.options))
         return agree(lambda: self.buckets.admit(key, cost, self.now), tokens, cost, self.now)
@@ -180,16 +193,14 @@ class KeyedMachine(RuleBasedStateMachine):
     def all_of_it_is_asked_for(self, key: str) -> None:
         full = self.options.burst
         assert full is not None
-        if self.ask(key, full):
-            self.buckets.cancel(key, full)
-            self.tokens[key].give_back(full, self.now)
+        self.one_that_never_ran((key, self.ask(key, full)))
 
     @rule(call=consumes(taken))
-    def one_that_never_ran(self, call: tuple[str, int, float]) -> None:
-        key, cost, began = call
-        if cost and self.now - began < self.life:
-            self.buckets.cancel(key, cost)
-            self.tokens[key].give_back(cost, self.now)
+    def one_that_never_ran(self, call: tuple[str, Paid | None]) -> None:
+        key, paid = call
+        if paid is not None:
+            self.buckets.give_back(key, paid.permit, paid.cost, self.now)
+            self.tokens[key].give_back(paid, self.now)
 
     @rule()
     def somebody_counts(self) -> None:
@@ -262,7 +273,7 @@ def test_a_denied_call_takes_nothing() -> None:
     for tick in range(99):
         with pytest.raises(RateLimited):
             bucket.admit(tick / 100)
-    assert bucket.admit(1.0) == 1
+    assert bucket.admit(1.0) == 4.0, "when it is full again"
 
 
 def test_a_rejection_names_the_limit_and_the_next_token() -> None:
@@ -329,28 +340,29 @@ def test_past_the_keys_new_ones_are_refused_and_those_in_use_go_on() -> None:
         buckets.admit("new", 1, 1.0)
     assert (caught.value.reason, caught.value.limit) == ("too many keys", "1/second")
     assert "holds 3 keys in use, and this one is new" in str(caught.value)
-    assert [buckets.admit(number, 1, 1.0) for number in range(3)] == [1, 1, 1]
+    assert [buckets.admit(number, 1, 1.0) for number in range(3)] == [3.0, 3.0, 3.0]
     assert len(buckets) == 3
 
 
 def test_past_the_keys_new_ones_share_a_bucket_as_set() -> None:
     buckets = full_house("share")
-    assert [buckets.admit(key, 1, 0.0) for key in ("new", "newer")] == [1, 1]
+    paid = {key: buckets.admit(key, 1, 0.0) for key in ("new", "newer")}
+    assert paid == {"new": 1.0, "newer": 2.0}, "in one bucket"
     with pytest.raises(RateLimited) as caught:
         buckets.admit("newest", 1, 0.0)
     assert (caught.value.reason, caught.value.retry_after) == ("empty", 1.0)
     assert len(buckets) == 3
     for key in ("new", "newer"):
-        buckets.cancel(key, 1)
-    assert [buckets.admit("newest", 1, 0.0) for _ in range(2)] == [1, 1]
+        buckets.give_back(key, paid[key], 1, 0.0)
+    assert [buckets.admit("newest", 1, 0.0) for _ in range(2)] == [1.0, 2.0]
     with pytest.raises(RateLimited):
         buckets.admit("newest", 1, 0.0)
 
 
 def test_a_key_that_is_full_again_makes_room_and_one_in_use_does_not() -> None:
     buckets = full_house("refuse")
-    assert buckets.admit(0, 1, 2.0) == 1, "a life has passed: all stand in the older half now"
-    assert buckets.admit("new", 2, 2.0) == 2, "in the place of one that was full again"
+    assert buckets.admit(0, 1, 2.0) == 3.0, "a life has passed: all stand in the older half now"
+    assert buckets.admit("new", 2, 2.0) == 4.0, "in the place of one that was full again"
     assert len(buckets) == 3
     with pytest.raises(RateLimited) as caught:
         buckets.admit(0, 2, 2.0)
@@ -375,7 +387,7 @@ def test_a_key_in_use_stays_while_the_other_goes() -> None:
     buckets.admit("idle", 1, 100.0)
     buckets.admit("busy", 3, 102.9)
     buckets.admit("z", 1, 103.0)
-    assert buckets.admit("new", 1, 105.5) == 1, "in the place of the idle one"
+    assert buckets.admit("new", 1, 105.5) == 106.5, "in the place of the idle one"
     assert len(buckets) == 3
     with pytest.raises(RateLimited) as caught:
         buckets.admit("busy", 3, 105.5)
@@ -385,12 +397,13 @@ def test_a_key_in_use_stays_while_the_other_goes() -> None:
 def test_a_token_comes_back_to_its_key_in_whichever_half_it_stands() -> None:
     buckets = KeyedBuckets(RateLimitOptions("1/second", burst=2))
     buckets.admit("z", 1, 100.0)
-    buckets.admit("a", 2, 101.5)
+    paid = buckets.admit("a", 2, 101.5)
     buckets.admit("z", 1, 102.0)  # a life has passed: "a" stands in the older half now
-    buckets.cancel("a", 2)
-    assert buckets.admit("a", 2, 102.0) == 2
-    buckets.cancel("a", 1)
-    assert buckets.admit("a", 1, 102.0) == 1
+    assert paid == 103.5
+    buckets.give_back("a", paid, 2, 102.0)
+    assert buckets.admit("a", 2, 102.0) == 104.0, "half a token flowed in, and is not given back again"
+    buckets.give_back("a", 104.0, 1, 102.0)
+    assert buckets.admit("a", 1, 102.0) == 104.0
     with pytest.raises(RateLimited):
         buckets.admit("a", 1, 102.0)
 
@@ -433,8 +446,9 @@ def test_keys_that_nobody_uses_are_let_go_little_by_little() -> None:
     assert len(buckets) == 1, "they are no keys any more"
     sizes = []
     for n in range(200):
-        buckets.cancel("x", 1)
-        buckets.admit("x", 1, 12.0 + n / 1_000)
+        paid = buckets.admit("y", 1, 12.0 + n / 1_000)
+        assert isinstance(paid, float)
+        buckets.give_back("y", paid, 1, 12.0 + n / 1_000)
         sizes.append(len(buckets._dying))
     steps = [a - b for a, b in zip([10_000 - 64, *sizes], sizes, strict=False)]
     assert max(steps) <= 64, "no call pays for all of them"
