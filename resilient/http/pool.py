@@ -26,7 +26,7 @@ they."""
 class Connection:
     """One connection and what we know of it."""
 
-    __slots__ = ("core", "idle_since", "kill", "loop", "old_at", "taken", "uses")
+    __slots__ = ("_h11", "core", "idle_since", "kill", "loop", "old_at", "taken", "uses")
 
     def __init__(self, core: Any, loop: Any, old_at: float) -> None:
         self.core = core
@@ -36,6 +36,22 @@ class Connection:
         self.uses = 0
         self.taken = False  # guarded by the pool's lock
         self.kill: Callable[[], None] = _nothing
+        self._h11: Any = None
+
+    def left_over(self) -> bool:
+        """Whether the peer sent more than the answer that it was asked for; known when a request is over.
+
+        The core keeps such bytes and takes them for the beginning of the next request's answer: another caller would
+        be given it. It has no public name for them. Go's ``net/http`` and curl drop such a connection too.
+        """
+        if self._h11 is None:
+            core = self.core
+            while (
+                inner := getattr(core, "_connection", None)
+            ) is not None:  # a proxy's has the origin's in it
+                core = inner
+            self._h11 = getattr(core, "_h11_state", None)
+        return self._h11 is not None and bool(self._h11.trailing_data[0])
 
     def usable(self, now: float, max_idle: float) -> bool:
         core = self.core
@@ -49,18 +65,6 @@ class Connection:
 
 def _nothing() -> None:
     """There is no stream to kill yet."""
-
-
-def left_over(core: Any) -> bool:
-    """Whether the peer sent more than the answer that it was asked for.
-
-    The core keeps such bytes and takes them for the beginning of the next request's answer: another caller would be
-    given it. It has no public name for them; Go's ``net/http`` and curl drop such a connection too.
-    """
-    while (inner := getattr(core, "_connection", None)) is not None:  # a proxy's has the origin's in it
-        core = inner
-    h11 = getattr(core, "_h11_state", None)
-    return h11 is not None and bool(h11.trailing_data[0])
 
 
 class Pool:
@@ -144,7 +148,9 @@ class Pool:
     def give(self, connection: Connection, now: float) -> None:
         """The request is over, in whatever way. Again for the same request it does nothing."""
         core = connection.core
-        idle = core.is_idle() and not core.is_closed() and now < connection.old_at and not left_over(core)
+        idle = (
+            now < connection.old_at and core.is_idle() and not core.is_closed() and not connection.left_over()
+        )
         with self._lock:
             if not connection.taken:
                 return

@@ -41,8 +41,8 @@ class Bucket:
     def __init__(self, options: RateLimitOptions) -> None:
         self.options = options
         self._lock = threading.RLock()
-        self._interval = options.rate.interval
-        self._gap = options.rate.interval / NANOSECONDS
+        self._interval: int = options.rate.interval
+        self._gap: float = options.rate.interval / NANOSECONDS
         self._span = options.rate.interval * options.capacity
         self._max_wait = int(options.max_wait * NANOSECONDS)
         self._full_then = 0.0  # when the bucket was full; guarded by _lock
