@@ -365,7 +365,7 @@ def test_errors_are_picklable(mode: str, manual_clock: ManualClock) -> None:
             mode,
             origin.url,
             manual_clock,
-            policies=policies(manual_clock if mode == "async" else SYSTEM_CLOCK, attempt=0.02, attempts=1),
+            policies=policies(manual_clock if mode == "async" else SYSTEM_CLOCK, attempt=0.3, attempts=1),
         ) as quick:
             origin.script("hang", "hang")
             timed_out = quick.fails("GET")
