@@ -27,7 +27,7 @@ from resilient.testing import (
 from resilient.testing.behaviours import Stepish
 from tests.http.calls import Caller, both, policies, report
 
-QUICK = 0.05
+QUICK = 0.1
 """Seconds that sync code waits in real time."""
 VIRTUAL = 2.0
 

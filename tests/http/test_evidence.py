@@ -113,7 +113,7 @@ def hasty(name: str, mode: str, clock: ManualClock) -> Pipeline:
     Sockets of sync code wait in real time: there it is short, and the clock a real one."""
     if FAULTS[name].error is not httpx.TimeoutException:
         return policies(clock)
-    return policies(clock, attempt=3.0) if mode == "async" else policies(SYSTEM_CLOCK, attempt=0.03)
+    return policies(clock, attempt=3.0) if mode == "async" else policies(SYSTEM_CLOCK, attempt=0.1)
 
 
 @both

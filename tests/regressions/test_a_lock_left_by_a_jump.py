@@ -7,6 +7,7 @@ function has such a jump is seen in its byte code."""
 from __future__ import annotations
 
 import dis
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ def unprotected(code: CodeType) -> list[str]:
     steps = list(dis.get_instructions(code))
     ends = {
         step.offset
-        for step, following in zip(steps, steps[1:], strict=False)
+        for step, following in itertools.pairwise(steps)
         if step.opname == "PUSH_EXC_INFO" and following.opname == "WITH_EXCEPT_START"
     }
     table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
