@@ -86,7 +86,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted([*_HOME, "httpx"])
+__all__ = sorted(_HOME)  # without httpx: `from resilient import *` must not hide the SDK
 
 
 def __getattr__(name: str) -> object:
@@ -101,4 +101,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "httpx"]

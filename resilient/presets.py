@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from .core.backoff import Backoff
 from .core.clock import SYSTEM_CLOCK, Clock
-from .core.errors import PolicyError
-from .core.options import Rule
+from .core.options import Options, number
 from .core.pipeline import Pipeline
 from .core.policy import Policy
 from .policies.breaker import CircuitBreaker
@@ -17,7 +17,32 @@ from .policies.ratelimit import RateLimit
 from .policies.retry import Retry
 from .policies.timeout import Timeout
 
-_CONNECT = Rule(above=0, high=86_400, unit="seconds")
+_SECONDS: dict[str, Any] = {"above": 0, "high": 86_400, "unit": "seconds"}
+
+
+@dataclass(frozen=True)
+class StandardOptions(Options):
+    """Every number of `standard`; see there."""
+
+    policy: ClassVar[str] = "standard"
+    name: str
+    deadline: float = number(10.0, **_SECONDS, hint="deadline=10.0")
+    attempts: int = number(
+        3, low=1, high=100, integer=True, unit="in all, the first included", hint="attempts=3"
+    )
+    attempt_timeout: float | None = number(None, **_SECONDS, optional=True, hint="attempt_timeout=3.0")
+    connect_timeout: float = number(1.0, **_SECONDS, hint="connect_timeout=1.0")
+    concurrency: int = number(100, low=1, high=1_000_000, integer=True, unit="calls", hint="concurrency=100")
+    idempotent: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.name, str):
+            self.refuse("name", "must be a text that names the dependency", "standard('payments')")
+        if not isinstance(self.idempotent, bool):  # "false" would repeat what must not be
+            self.refuse("idempotent", "must be True or False", "idempotent=True")
+        if self.attempt_timeout is not None and self.attempt_timeout >= self.deadline:
+            self.refuse("attempt_timeout", f"must be below the deadline of {self.deadline:g} s")
 
 
 class Standard(Pipeline):
@@ -67,6 +92,7 @@ def standard(
         >>> print(standard("payments", rate="200/second"))  # doctest: +ELLIPSIS
         Timeout(total 10 s) -> Retry(3 attempts, ...) -> ... -> Bulkhead(100) -> Timeout(attempt 3 s)
     """
+    StandardOptions(name, deadline, attempts, attempt_timeout, connect_timeout, concurrency, idempotent)
     retry = Retry(
         attempts,
         idempotent=True if idempotent else None if idempotency_key else False,
@@ -80,10 +106,6 @@ def standard(
         attempt_timeout = min(3.0, left if left > 0 else deadline / attempts)
         if attempt_timeout >= deadline:
             attempt_timeout = deadline * 0.999  # one attempt: the total alone decides, and says so
-    if not _CONNECT.allows(connect_timeout):
-        raise PolicyError(
-            f"standard: connect_timeout={connect_timeout!r} must be {_CONNECT}; write connect_timeout=1.0"
-        )
     policies: list[Policy] = [total, retry, CircuitBreaker(slow_after=attempt_timeout)]
     if rate is not None:
         policies.append(RateLimit(rate))

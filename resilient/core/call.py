@@ -6,9 +6,10 @@ or a second attempt pay nothing for it. It is inherited by tasks and by threads 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import NoReturn
 
 from .clock import SYSTEM_CLOCK, Clock
 from .errors import PolicyError
@@ -148,8 +149,41 @@ def put_back(token: Token[Call], /) -> None:
         pass
 
 
-@contextmanager
-def deadline(seconds: float, /, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[Call]:
+class Scope:
+    """A block in which the Call says more: ``with``, in sync and async code alike. May be entered again, also inside
+    itself.
+
+    Args:
+        name: of the function that made it.
+        change: makes the Call of the block from the one outside.
+    """
+
+    __slots__ = ("_change", "_name", "_tokens")
+
+    def __init__(self, name: str, change: Callable[[Call], Call]) -> None:
+        self._name = name
+        self._change = change
+        self._tokens: list[Token[Call]] = []
+
+    def __enter__(self) -> Call:
+        call = self._change(CURRENT.get())
+        self._tokens.append(CURRENT.set(call))
+        return call
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        put_back(self._tokens.pop())
+
+    def __call__(self, fn: object, /) -> NoReturn:
+        # As a decorator it would be over before an async function began.
+        instead = "Timeout(1.5)" if self._name == "deadline" else "a with block inside the function"
+        raise PolicyError(
+            f"{self._name} is a block, no decorator: write `with {self._name}(...):`, or {instead}"
+        )
+
+
+def deadline(seconds: float, /, *, clock: Clock = SYSTEM_CLOCK) -> Scope:
     """Everything inside is over ``seconds`` from now, or at the deadline already in force if that is earlier.
 
     Works in sync and async code alike (as a plain ``with``). It stops nothing by itself: every wait of ours
@@ -163,19 +197,15 @@ def deadline(seconds: float, /, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[Call
         >>> with deadline(1.5) as call:
         ...     assert call.remaining() <= 1.5
     """
-    if not seconds > 0:
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not 0 < seconds < float("inf"):
         raise PolicyError(
-            f"deadline: seconds={seconds!r} must be more than 0; write deadline(1.5) for 1.5 seconds"
+            f"deadline: seconds={seconds!r} must be a number of more than 0; write deadline(1.5) for 1.5 seconds"
         )
-    token = CURRENT.set(CURRENT.get().with_deadline(clock.monotonic() + seconds))
-    try:
-        yield CURRENT.get()
-    finally:
-        put_back(token)
+    return Scope("deadline", lambda call: call.with_deadline(clock.monotonic() + seconds))
 
 
-@contextmanager
-def criticality(level: Criticality | str, /) -> Iterator[Call]:
+def criticality(level: Criticality | str, /) -> Scope:
     """Everything inside matters as much as ``level`` says.
 
     Example:
@@ -187,8 +217,4 @@ def criticality(level: Criticality | str, /) -> Iterator[Call]:
     except ValueError:
         names = ", ".join(repr(each.value) for each in Criticality)
         raise PolicyError(f"criticality: {level!r} is not a level; write one of {names}") from None
-    token = CURRENT.set(CURRENT.get().with_criticality(chosen))
-    try:
-        yield CURRENT.get()
-    finally:
-        put_back(token)
+    return Scope("criticality", lambda call: call.with_criticality(chosen))

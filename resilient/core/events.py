@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any, ClassVar
 
+from .errors import PolicyError
+
 
 class Event:
     """Base of all events.
@@ -251,6 +253,10 @@ def subscribe(listener: Listener, /) -> Callable[[], None]:
         >>> stop = subscribe(seen.append)
         >>> stop()
     """
+    if not callable(listener):
+        raise PolicyError(
+            f"subscribe: {listener!r} is no function; write subscribe(lambda event: print(event))"
+        )
     RUNTIME.change(add=listener)
     return lambda: RUNTIME.change(remove=listener)
 
@@ -288,7 +294,9 @@ def set_active(active: bool, /) -> None:
 
     While inactive a decorated function is called directly: no retry, no breaker, no limit, no time-out.
     """
-    RUNTIME.change(active=bool(active))
+    if not isinstance(active, bool):
+        raise PolicyError(f"set_active: active={active!r} must be True or False; write set_active(False)")
+    RUNTIME.change(active=active)
 
 
 def is_active() -> bool:

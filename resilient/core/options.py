@@ -6,6 +6,7 @@ the rule and what to write instead."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -38,11 +39,11 @@ class Rule:
     def __str__(self) -> str:
         parts = []
         if self.low is not None:
-            parts.append(f"at least {self.low:g}")
+            parts.append(f"at least {_shown(self.low)}")
         if self.above is not None:
-            parts.append(f"more than {self.above:g}")
+            parts.append(f"more than {_shown(self.above)}")
         if self.high is not None:
-            parts.append(f"at most {self.high:g}")
+            parts.append(f"at most {_shown(self.high)}")
         kind = "a whole number" if self.integer else "a number"
         unit = f" ({self.unit})" if self.unit else ""
         rule = f"{kind}{unit}{', ' if parts else ''}{' and '.join(parts)}"
@@ -60,6 +61,10 @@ class Rule:
             or (self.above is not None and value <= self.above)
             or (self.high is not None and value > self.high)
         )
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:g}"
 
 
 def number(default: Any, /, **rule: Any) -> Any:
@@ -86,6 +91,12 @@ class Options:
         """Raise the error for field ``name``."""
         hint = f"; write {instead}" if instead else ""
         raise PolicyError(f"{self.policy}: {name}={getattr(self, name)!r} {rule}{hint}")
+
+
+def refuse_async(options: Options, name: str, /) -> None:
+    """A function that makes an option's value per call must give it, not a coroutine."""
+    if inspect.iscoroutinefunction(getattr(options, name)):
+        options.refuse(name, "must be a plain function: a coroutine is no value", "def, not async def")
 
 
 def seconds(value: float, /) -> str:

@@ -63,7 +63,7 @@ class Report:
 
     Attributes:
         evidence: how far the last attempt got; over HTTP UNKNOWN where that is so of any attempt.
-        attempts: how many times the call was tried, 1 or more.
+        attempts: how many times the call was tried; 0 where it was turned away before the first time.
         endpoint: ``host:port`` of the last attempt, where one is known.
         retry_after: seconds that the peer asked us to wait, 0 or more, where it did.
         why_not_retried: why no further attempt was made; None while nobody has decided.

@@ -57,16 +57,22 @@ class Pipeline(Policy):
 
     def __init__(self, *policies: Policy, name: str | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
         self.policies = tuple(_flatten(policies))
+        if name is not None and (not isinstance(name, str) or not name):
+            raise PolicyError(
+                f"Pipeline: name={name!r} must be a text that names the dependency, or None; write name='payments'"
+            )
         self.name = name
+        if isinstance(clock, type) or not hasattr(clock, "monotonic"):
+            raise PolicyError(
+                f"Pipeline: clock={clock!r} must be a clock; write clock=ManualClock() in tests"
+            )
         self.clock = clock  # policies take theirs from here when they are put on a function
         self._first_function: str | None = None
         if not self.policies:
             raise PolicyError("Pipeline: no policies; write Pipeline(Retry(), CircuitBreaker(), ...)")
         for policy in self.policies:  # before any of them looks at its neighbours
             if not isinstance(policy, Policy):
-                raise PolicyError(
-                    f"Pipeline: {policy!r} is not a policy; write an object such as Retry(), not a class"
-                )
+                raise PolicyError(f"Pipeline: {policy!r} is not a policy; {_instead(policy)}")
         self._falls_back = any(policy.kind == "fallback" for policy in self.policies)
         for i, policy in enumerate(self.policies):
             if any(policy is other for other in self.policies[:i]):
@@ -104,6 +110,11 @@ class Pipeline(Policy):
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
         if isinstance(fn, (classmethod, staticmethod)):
             return type(fn)(self(fn.__func__))
+        if not callable(fn):
+            raise PolicyError(
+                f"{self}: {fn!r} is no function; a policy decorates functions, and as a decorator it is written with "
+                "parentheses, such as @Fallback([])"
+            )
         site = self._site(fn)
         target: Any = fn
         bound: Any = self.abind(target, site) if is_async(fn) else self.bind(fn, site)
@@ -283,6 +294,17 @@ def outcome_of(exc: BaseException | None, /) -> str:
     if isinstance(exc, Rejected):
         return "rejected"
     return "timeout" if isinstance(exc, (TimedOut, DeadlineExceeded)) else "error"
+
+
+def _instead(given: Any) -> str:
+    """What to write in place of something that is no policy."""
+    if isinstance(given, type):
+        return f"write {given.__name__}(), an object, not a class"
+    if isinstance(given, (list, tuple)):
+        return "write the policies one after the other: Pipeline(Retry(), CircuitBreaker())"
+    if isinstance(given, str):
+        return f"the name comes last: Pipeline(..., name={given!r})"
+    return "write an object such as Retry()"
 
 
 def _flatten(policies: tuple[Policy, ...]) -> Iterator[Policy]:

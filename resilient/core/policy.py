@@ -7,12 +7,13 @@ fallback. Its author writes two thin drivers."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from .clock import SYSTEM_CLOCK, Clock
-from .errors import ConfigError, Rejected
+from .errors import ConfigError, PolicyError, Rejected
 from .outcome import FAILURE, IGNORED, SUCCESS, Verdict, report_of
 
 if TYPE_CHECKING:
@@ -163,6 +164,12 @@ class Gate(Policy, Generic[T]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for method in ("admit", "record", "cancel", "settle", "abandon", "select", "judge"):
+            if inspect.iscoroutinefunction(cls.__dict__.get(method)):
+                raise PolicyError(
+                    f"{cls.__name__}.{method} is async, and a gate is a state machine without I/O; write a plain def, "
+                    "and let admit() return a Wait where the call has to wait"
+                )
         if "judge" in cls.__dict__ and "judges_results" not in cls.__dict__:
             cls.judges_results = True
         if "select" in cls.__dict__ and "selects" not in cls.__dict__:
@@ -170,7 +177,9 @@ class Gate(Policy, Generic[T]):
 
     def admit(self, now: float, /) -> T | Wait[T]:
         """A permit, or a wait; raises `Rejected`. ``now`` is the clock's monotonic time."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} is a gate without admit(); write admit(self, now, /)"
+        )
 
     def record(self, permit: T, verdict: Verdict, latency: float, now: float, /) -> None:
         """The call ran, and took ``latency`` seconds since it was admitted."""

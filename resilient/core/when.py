@@ -65,7 +65,7 @@ class When:
         return f"When({', '.join(names)}{', unless ' + ', '.join(unless) if unless else ''})"
 
     @classmethod
-    def of(cls, value: Any, /, *, policy: str, field: str) -> When:
+    def of(cls, value: Any, /, *, policy: str, field: str, example: str = "") -> When:
         """What a user may write for a set of failures: a `When`, a class, a predicate, or a tuple of
         these."""
         if isinstance(value, When):
@@ -75,7 +75,7 @@ class When:
         except PolicyError:
             raise PolicyError(
                 f"{policy}: {field}={value!r} must be exception classes or predicates; "
-                f"write {field}=(ConnectionError, TimeoutError) or {field}=TRANSIENT"
+                f"write {example or f'{field}=(ConnectionError, TimeoutError) or {field}=TRANSIENT'}"
             ) from None
 
 

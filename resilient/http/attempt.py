@@ -177,8 +177,17 @@ def clip(timeout: float | None, error: type[Exception], /) -> float | None:
 
 
 # -------------------------------------------------------------------------------------- what a failure proves
-def failure(exc: BaseException, attempt: Attempt, /) -> Finding:
-    """What the failure of an attempt proves; the errors are told by name, so that every SDK's are known."""
+def failure(exc: BaseException, attempt: Attempt, /, *, foreign: bool = False) -> Finding:
+    """What the failure of an attempt proves; the errors are told by name, so that every SDK's are known.
+
+    Args:
+        foreign: whether what sent it is a transport of the user's: an error of another kind is the callee's then, as
+            with a plain function. Out of our own it can only come from the caller's side, such as a body that is made
+            while it is sent: no fault of the callee. Neither is mended by another attempt.
+    """
+    if isinstance(exc, Exception) and not _of_the_network(exc):
+        evidence = Evidence.UNKNOWN if attempt.sent else Evidence.NOT_SENT
+        return Finding(evidence, False, FAILURE if foreign else IGNORED)
     name = type(exc).__name__
     if name in ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "DecodingError"):
         evidence = Evidence.UNKNOWN if attempt.sent else Evidence.NOT_SENT
@@ -192,6 +201,16 @@ def failure(exc: BaseException, attempt: Attempt, /) -> Finding:
             return refused
     verdict = IGNORED if stale(exc, attempt) else FAILURE
     return Finding(Evidence.UNKNOWN, True, verdict)
+
+
+def _of_the_network(exc: Exception) -> bool:
+    """Whether an error is the SDK's, the system's, or a time-out of ours."""
+    if isinstance(exc, OSError):
+        return True
+    for cls in type(exc).__mro__:  # noqa: SIM110 - any() makes a generator
+        if cls.__name__ == "RequestError":
+            return True
+    return False
 
 
 def stale(exc: BaseException, attempt: Attempt, /) -> bool:

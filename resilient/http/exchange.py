@@ -29,6 +29,9 @@ class Base:
         settings: of our `Pool`.
     """
 
+    foreign = False
+    """Whether somebody else's code does the sending."""
+
     def __init__(
         self, binding: Binding, factory: Any, origin: Any, *, sync: bool, tunnelled: bool, **settings: Any
     ) -> None:

@@ -14,6 +14,7 @@ from ..core.pipeline import Pipeline
 from ..core.policy import Policy
 from ..policies.breaker import CircuitBreaker
 from ..policies.breaker.options import CircuitBreakerOptions
+from ..policies.fallback import Fallback
 from ..presets import standard
 from .attempt import Attempt
 from .binding import Binding
@@ -85,7 +86,8 @@ class Wiring:
         ssl_context: Any = None,
     ) -> None:
         if http2 or not http1:
-            raise PolicyError("client: http2=True is not supported; leave it out: HTTP/1.1 is spoken")
+            given = "http2=True" if http2 else "http1=False"
+            raise PolicyError(f"client: {given} is not supported; leave it out: HTTP/1.1 is spoken")
         self.binding = binding
         self.asynchronous = asynchronous
         # Made once: it takes 25 ms.
@@ -229,6 +231,8 @@ def depend(
     Raises:
         PolicyError: they contradict each other.
     """
+    if isinstance(endpoints, str):
+        raise PolicyError(f"client: endpoints={endpoints!r} must be a list; write [{endpoints!r}]")
     if not isinstance(name, str) or not name:
         raise PolicyError(f"client: name={name!r} must name the dependency; write client('payments', ...)")
     most = None if limits is None else limits.max_connections
@@ -251,9 +255,16 @@ def depend(
                 f"client: limits.max_connections={most} is held by a bulkhead; put Bulkhead({most}) into "
                 "policies="
             )
+    for policy in pipeline:
+        if isinstance(policy, Fallback) and not callable(policy.options.fallback):
+            raise PolicyError(
+                f"client: policies= has {policy}, one value for all calls, and each must get a response of its own; "
+                "write Fallback(lambda request: httpx.Response(200, json=[]))"
+            )
     if base_url.scheme not in ("http", "https") or not base_url.host:
         raise PolicyError(
-            f"client: base_url={str(base_url)!r} must be absolute; write 'http://payments.shop.svc'"
+            f"client: base_url={str(base_url)!r} must be an absolute http or https URL; write "
+            "'http://payments.shop.svc'"
         )
     authority = (base_url.scheme, base_url.host, base_url.port)
     return Dependency(
@@ -262,8 +273,10 @@ def depend(
 
 
 def _address(text: str) -> tuple[str, int]:
+    if not isinstance(text, str):
+        raise PolicyError(f"client: endpoints has {text!r}, which is not host:port; write '10.0.0.7:8080'")
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
         raise PolicyError(f"client: endpoints has {text!r}, which is not host:port; write '10.0.0.7:8080'")
     return host.strip("[]"), int(port)
 

@@ -13,8 +13,9 @@ from ..core.call import CURRENT, Call, Criticality
 from ..core.clock import Clock
 from ..core.errors import DeadlineExceeded, PolicyError, Rejected, ResilientError, TimedOut
 from ..core.keys import new_key
-from ..core.outcome import SUCCESS, Discarded, Evidence, Report, attach
+from ..core.outcome import SUCCESS, Discarded, Evidence, Report, attach, report_of
 from ..core.pipeline import Pipeline
+from ..core.policy import verdict_on
 from ..policies.timeout import Timeout
 from .binding import Binding
 from .profiles import IDEMPOTENT_METHODS, METHODS_WITH_KEY, Profile
@@ -36,6 +37,7 @@ class Logical:
         unknown: whether an attempt may have happened, and nothing is known of it.
         address: the endpoint of the last attempt.
         repeatable: whether the request may be sent again after it may have happened.
+        response: the answer of the last attempt that got one.
     """
 
     __slots__ = (
@@ -48,6 +50,7 @@ class Logical:
         "key",
         "made_key",
         "repeatable",
+        "response",
         "tried",
         "unknown",
     )
@@ -64,6 +67,7 @@ class Logical:
         self.address: str | None = None
         self.repeatable = False
         self.body: Any = None
+        self.response: Any = None
 
     def begin_attempt(self, endpoint: Any) -> None:
         """Another attempt, at ``endpoint``."""
@@ -225,8 +229,9 @@ class Dependency:
         """What the caller gets to see in place of ``exc``: an error that is also the SDK's; or ``exc``
         itself."""
         binding = self.binding
-        if logical.attempts:
-            attach(exc, attempts=logical.attempts, endpoint=logical.address, evidence=logical.weakest)
+        if report_of(exc) is None:  # neither a retry nor an attempt had a say
+            attach(exc, verdict=verdict_on(exc))
+        attach(exc, attempts=logical.attempts, endpoint=logical.address, evidence=logical.weakest)
         if (
             exc.__class__ is TimedOut
             and outer.deadline is not None
@@ -241,6 +246,16 @@ class Dependency:
             exc.operation = exc.operation or request.method
             return binding.own_error(exc, request)
         return exc
+
+    def stood_in(self, response: Any, logical: Logical) -> Any:
+        """A policy gave this in place of an answer: it must be one, and its report tells what became of the call."""
+        if not isinstance(response, self.binding.sdk.Response):
+            raise PolicyError(
+                f"Fallback: gave {type(response).__name__} for a request to {self.name}; in a client it must give a "
+                "response, made anew for each call; write Fallback(lambda request: httpx.Response(200, json=[]))"
+            )
+        response.extensions[STATE] = logical.report()
+        return response
 
     def ended_elsewhere(self, exc: TimedOut, request: Any) -> None:
         """The time of the whole call ran out at another authority, where no policy of ours says so."""

@@ -5,9 +5,12 @@ header to a server that ignores it is no safety. So by default a key is sent and
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..core.errors import PolicyError
+
+_HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,128}")  # a token of RFC 9110 5.6.2
 
 METHODS_WITH_KEY = frozenset({"POST", "PATCH"})
 """Methods that are neither safe nor idempotent (RFC 9110 9.2): the ones that a key is made for."""
@@ -37,6 +40,15 @@ class Profile:
     quoted: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("sends", "honours", "quoted"):
+            if not isinstance(getattr(self, name), bool):
+                raise PolicyError(
+                    f"Profile: {name}={getattr(self, name)!r} must be True or False; write {name}=True"
+                )
+        if not isinstance(self.header, str) or not _HEADER.fullmatch(self.header):
+            raise PolicyError(
+                f"Profile: header={self.header!r} must be the name of a header; write header='Idempotency-Key'"
+            )
         if self.honours and not self.sends:
             raise PolicyError("Profile: honours=True with sends=False makes no sense; write sends=True")
 

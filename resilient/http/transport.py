@@ -74,7 +74,7 @@ class Base:
     def _failed(self, exc: BaseException, attempt: Attempt, request: Any, logical: Logical) -> bool:
         """The attempt failed: note what it proves. True: send again at once, on a fresh socket or
         elsewhere."""
-        found = failure(exc, attempt)
+        found = failure(exc, attempt, foreign=attempt.endpoint.exchange.foreign)
         logical.ended(found.evidence)
         self._left(attempt, found.verdict if isinstance(exc, Exception) else IGNORED)
         if attempt.span is not None:
@@ -113,6 +113,7 @@ class Base:
             attempt.span.end(status=response.status_code)
         if found is not None:
             raise self._as_failure(response, found, logical)
+        logical.response = response
         stream = response.stream
         if isinstance(stream, ResponseBody):
             unfinished = Unfinished(response)
@@ -147,8 +148,10 @@ class Base:
 
     def _returned(self, result: Any, logical: Logical) -> Any:
         response = result.result if result.__class__ is Unfinished else result
-        response.extensions[STATE] = logical.good_report()
-        return response
+        if response is logical.response:
+            response.extensions[STATE] = logical.good_report()
+            return response
+        return self.dependency.stood_in(response, logical)
 
     def _gave_answer(self, answered: Answered, logical: Logical) -> Any:
         """No policy made anything better of an error answer: it is the result."""

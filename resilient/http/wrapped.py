@@ -14,6 +14,9 @@ _NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "Uns
 class Base:
     """What both share: the request that the transport is handed, and what its failures prove."""
 
+    foreign = True
+    """Whether somebody else's code does the sending."""
+
     def __init__(self, binding: Binding, transport: Any) -> None:
         self.binding = binding
         self.transport = transport

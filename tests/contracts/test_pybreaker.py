@@ -252,10 +252,26 @@ def test_a_listener_or_storage_that_fails_at_a_transition_harms_no_call(
     assert "a pybreaker listener or storage failed" in caplog.text
 
 
-def test_what_is_no_listener_is_refused_with_what_to_write(caplog: pytest.LogCaptureFixture) -> None:
-    breaker = CircuitBreaker(listeners=[object()])
+class Hears:
+    """Looks like a listener, and is none of pybreaker's."""
+
+    def state_change(self, *_: object) -> None: ...
+
+
+def test_what_is_no_listener_is_refused_with_what_to_write() -> None:
+    for listener in (object(), print):
+        with pytest.raises(PolicyError, match=r"resilient\.subscribe"):
+            CircuitBreaker(listeners=[listener])
+    breaker = CircuitBreaker(listeners=[Hears()])
     with pytest.raises(PolicyError, match=r"resilient\.subscribe"):
         breaker.as_pybreaker()
+
+
+def test_what_is_no_storage_is_refused_with_what_to_write() -> None:
+    with pytest.raises(
+        PolicyError, match=r"^CircuitBreaker: storage='redis' is no pybreaker\.CircuitBreakerStorage"
+    ):
+        CircuitBreaker(storage="redis")
 
 
 def test_a_storage_gets_every_state_and_when_it_opened(clock: ManualClock) -> None:

@@ -19,7 +19,7 @@ RULES = [
     (Rule(low=1, high=9, integer=True, unit="calls"), "a whole number (calls), at least 1 and at most 9"),
     (
         Rule(above=0, high=86_400, unit="seconds", optional=True),
-        "a number (seconds), more than 0 and at most 86400, or None",
+        "a number (seconds), more than 0 and at most 86,400, or None",
     ),
 ]
 

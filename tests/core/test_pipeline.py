@@ -46,8 +46,10 @@ BREAKER, LIMIT, BULKHEAD, SHARED_RETRY = CircuitBreaker(), RateLimit("9/second")
     ("policies", "says"),
     [
         ([], "Pipeline: no policies; write Pipeline(Retry(), CircuitBreaker(), ...)"),
-        ([Retry], "is not a policy; write an object such as Retry(), not a class"),
-        ([Retry(), len], "is not a policy; write an object such as Retry(), not a class"),
+        ([Retry], "is not a policy; write Retry(), an object, not a class"),
+        ([Retry(), len], "is not a policy; write an object such as Retry()"),
+        ([[Retry()]], "write the policies one after the other: Pipeline(Retry(), CircuitBreaker())"),
+        (["catalog", Retry()], "the name comes last: Pipeline(..., name='catalog')"),
         ([None], "is not a policy; write an object"),
         ([Retry(), Retry()], "would multiply attempts (3 x 3 = 9); keep one Retry"),
         ([Retry(), BREAKER, Retry()], "keep one Retry"),
@@ -107,7 +109,7 @@ def test_what_makes_sense_is_not(policies: list[Policy]) -> None:
             "are cut short; write Timeout(0.167) inside, or fewer attempts",
         ),
         ([Timeout(2), Retry(3, wait=0), Timeout(0.7)], "up to 2.1 s, more than the deadline of 2 s"),
-        ([Timeout(1), Retry(3, wait=5), Timeout(0.1)], "write Timeout(0) inside, or fewer attempts"),
+        ([Timeout(1), Retry(3, wait=5), Timeout(0.1)], "are cut short; write fewer attempts"),
     ],
 )
 def test_what_is_probably_not_meant_is_warned_of_here(policies: list[Policy], says: str) -> None:

@@ -132,7 +132,7 @@ def test_before_anything_was_sent(exc: Exception, transient: bool, verdict: Any)
         httpx.RemoteProtocolError("garbage"),
         httpx.ConnectError("whatever it is called"),
         TimeoutError(),
-        RuntimeError(),
+        ConnectionResetError(),
     ],
     ids=lambda exc: type(exc).__name__,
 )
@@ -143,12 +143,22 @@ def test_after_something_was_sent(exc: Exception) -> None:
     assert (found.evidence, found.transient, found.verdict) == (Evidence.UNKNOWN, True, FAILURE)
 
 
-@pytest.mark.parametrize("exc", [httpx.LocalProtocolError("too little data"), httpx.DecodingError("no gzip")])
+@pytest.mark.parametrize(
+    "exc", [httpx.LocalProtocolError("too little data"), httpx.DecodingError("no gzip"), RuntimeError()]
+)
 def test_our_own_mistakes_after_something_was_sent(exc: Exception) -> None:
     each = attempt()
     each.sends()
     found = failure(exc, each)
     assert (found.evidence, found.transient, found.verdict) == (Evidence.UNKNOWN, False, IGNORED)
+
+
+def test_an_error_of_another_kind_is_a_foreign_transports_own() -> None:
+    each = attempt()
+    found = failure(KeyError("?"), each, foreign=True)
+    assert (found.evidence, found.transient, found.verdict) == (Evidence.NOT_SENT, False, FAILURE)
+    each.sends()
+    assert failure(KeyError("?"), each, foreign=True).evidence is Evidence.UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,12 @@ def test_a_trace_of_the_users(mode: str, manual_clock: ManualClock) -> None:
     [
         ({"name": ""}, r"name='' must name the dependency; write client\('payments'"),
         ({"name": None}, r"name=None must name the dependency"),
-        ({"base_url": "payments"}, r"base_url='payments' must be absolute; write 'http://"),
-        ({"base_url": ""}, r"base_url='' must be absolute"),
-        ({"base_url": "ftp://svc"}, r"must be absolute"),
+        (
+            {"base_url": "payments"},
+            r"base_url='payments' must be an absolute http or https URL; write 'http://",
+        ),
+        ({"base_url": ""}, r"base_url='' must be an absolute"),
+        ({"base_url": "ftp://svc"}, r"must be an absolute"),
         ({"profile": "maybe"}, r"profile='maybe' must be a Profile or one of .*write profile='unknown'"),
         (
             {"endpoints": ["10.0.0.7"]},

@@ -13,4 +13,4 @@ def test_a_block_refuses_an_option_that_it_cannot_keep() -> None:
     with pytest.raises(
         PolicyError, match=r"Retry: idempotency_key=.* a block has none; write Retry\(idempotent=True\)"
     ):
-        Retry(3, idempotent=False, idempotency_key=lambda order: str(order)).attempts()
+        Retry(3, idempotency_key=lambda order: str(order)).attempts()

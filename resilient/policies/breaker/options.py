@@ -56,7 +56,21 @@ class CircuitBreakerOptions(Options):
                 f"can never be reached in a window of the last {self.count} calls",
                 f"minimum_calls={self.count} or less",
             )
-        object.__setattr__(self, "ignore", When.of(self.ignore, policy="CircuitBreaker", field="ignore"))
+        ignore = When.of(self.ignore, policy="CircuitBreaker", field="ignore", example="ignore=(ValueError,)")
+        object.__setattr__(self, "ignore", ignore)
         if not isinstance(self.listeners, (list, tuple, set, frozenset)):
             self.refuse("listeners", "must be a list of pybreaker listeners", "listeners=[MyListener()]")
         object.__setattr__(self, "listeners", tuple(self.listeners))
+        for listener in self.listeners:
+            if not hasattr(listener, "state_change"):
+                self.refuse(
+                    "listeners",
+                    f"has {listener!r}, which is no pybreaker.CircuitBreakerListener",
+                    "listeners=[MyListener()] with a subclass of that, or resilient.subscribe(function)",
+                )
+        if self.storage is not None and not hasattr(type(self.storage), "opened_at"):
+            self.refuse(
+                "storage",
+                "is no pybreaker.CircuitBreakerStorage",
+                'storage=pybreaker.CircuitMemoryStorage("closed")',
+            )

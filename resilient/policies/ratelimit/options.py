@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 from ...core.errors import PolicyError
-from ...core.options import Options, number
+from ...core.options import Options, number, refuse_async
 
 NANOSECONDS = 1_000_000_000
 _UNITS = {
@@ -111,6 +111,8 @@ class RateLimitOptions(Options):
             self.refuse(
                 "key", "must be a function of the call's arguments", "key=lambda request: request.tenant"
             )
+        refuse_async(self, "key")
+        refuse_async(self, "cost")
         if self.overflow not in ("refuse", "share"):
             self.refuse("overflow", "must be 'refuse' or 'share'", "overflow='refuse'")
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...core.backoff import Backoff
 from ...core.budget import Budget
-from ...core.options import Options, number
+from ...core.options import Options, number, refuse_async
 from ...core.when import TRANSIENT, When
 from .strategies import is_strategy
 
@@ -36,6 +36,8 @@ class RetryOptions(Options):
         if not is_strategy(self.on):
             object.__setattr__(self, "on", When.of(self.on, policy="Retry", field="on"))
         if isinstance(self.wait, (int, float)) and not isinstance(self.wait, bool):
+            if not 0 <= self.wait <= 86_400:
+                self.refuse("wait", "must be 0 to 86,400 seconds", "wait=0.5")
             object.__setattr__(self, "wait", Backoff(self.wait, max(1.0, self.wait), 1.0, "none"))
         if not isinstance(self.wait, Backoff) and not callable(self.wait):
             self.refuse(
@@ -54,4 +56,9 @@ class RetryOptions(Options):
                 "idempotency_key",
                 "must be a function of the call's arguments",
                 "idempotency_key=lambda order: order.id",
+            )
+        refuse_async(self, "idempotency_key")
+        if self.idempotent is False and self.idempotency_key is not None:
+            self.refuse(
+                "idempotent", "contradicts idempotency_key=: a keyed call is safe to repeat", "one of the two"
             )

@@ -105,8 +105,7 @@ class Retry(Policy):
     def check(self, outer: tuple[Policy, ...], inner: tuple[Policy, ...], /) -> None:
         if any(policy.repeats for policy in inner):
             raise PolicyError(
-                "Pipeline: two policies that repeat the call would multiply attempts (3 x 3 = 9); keep one "
-                "Retry"
+                "Pipeline: two policies that repeat the call would multiply attempts (3 x 3 = 9); keep one Retry"
             )
         for policy in inner:
             stands_in_for = getattr(policy, "stands_in_for", None)
@@ -138,12 +137,14 @@ class Retry(Policy):
         attempts = self.options.attempts
         worst = attempts * attempt + wait.worst(attempts - 1)
         if worst > total + 1e-9:
-            fits = max(0.0, (total - wait.worst(attempts - 1)) / attempts)
+            fits = (total - wait.worst(attempts - 1)) / attempts
+            instead = (
+                f"write Timeout({fits:.3g}) inside, or fewer attempts" if fits > 0 else "write fewer attempts"
+            )
             warn(
                 f"{attempts} attempts of {attempt:g} s and their backoff take up to {worst:g} s, more than "
                 "the deadline "
-                f"of {total:g} s: the last ones are cut short; write Timeout({fits:.3g}) inside, or fewer "
-                "attempts"
+                f"of {total:g} s: the last ones are cut short; {instead}"
             )
 
     def describe(self, outer: tuple[Policy, ...] = (), inner: tuple[Policy, ...] = (), /) -> str:

@@ -22,8 +22,8 @@ from ...core.events import (
     logger,
 )
 from ...core.options import seconds
-from ...core.outcome import Evidence, Report, Unfinished, attach, error_type, report_of
-from ...core.policy import Site
+from ...core.outcome import Evidence, Report, Unfinished, Verdict, attach, error_type, report_of
+from ...core.policy import Site, verdict_on
 from ...core.when import When
 from .options import RETRY_AFTER_CEILING, RetryOptions
 from .strategies import Strategies, wants_again
@@ -91,6 +91,7 @@ class Story:
         "attempts",
         "budget",
         "call",
+        "failure",
         "last_delay",
         "options",
         "owner",
@@ -121,6 +122,7 @@ class Story:
         self.call: Call = CURRENT.get()
         self.attempts = 1
         self.last_delay = 0.0
+        self.failure: str | None = None  # what the last failure that was retried is called
         self.waited = 0.0
         self.why: str | None = None
         self._strategies: Strategies | None = None
@@ -259,6 +261,7 @@ class Story:
 
     # ---------------------------------------------------------------------------------------- what follows it
     def _go_on(self, exc: Exception | None, delay: float) -> None:
+        self.failure = error = _called(exc)
         self.last_delay = delay
         self.waited += delay
         if self._strategies is not None:
@@ -266,7 +269,6 @@ class Story:
         site = self.site
         log = logger()
         if log.isEnabledFor(30) or RUNTIME.listeners:
-            error = _called(exc)
             event = RetryScheduled(
                 site.dependency, site.operation, attempt=self.attempts, delay=delay, error_type=error
             )
@@ -285,12 +287,14 @@ class Story:
     def _give_up(self, exc: Exception, report: Report | None, why: str, now: float) -> None:
         self.why = why
         self._strategies = None  # it holds the exception, whose traceback holds this frame
+        if why == "rejected":
+            self.attempts -= 1  # the last one was turned away before it was made
         if report is None:
-            exc.__dict__["resilient"] = _first_report(self.attempts, why)
+            exc.__dict__["resilient"] = _first_report(self.attempts, why, verdict_on(exc))
         elif why != "nested":
             attach(exc, attempts=self.attempts, why_not_retried=why)
         exc.__dict__[_MARK] = GaveUp(now, self.site.clock, self.owner)
-        if self.attempts > 1 or why not in ("not_transient", "rejected", "nested", "final"):
+        if self.failure is not None or why not in ("not_transient", "rejected", "nested", "final"):
             self._note(exc, why, now)
         self._tell_end(exc, why, now)
 
@@ -299,7 +303,8 @@ class Story:
         times = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
         waited = f", {seconds(round(self.waited, 3))} of it waiting" if self.waited else ""
         took = f"{now - self.started:.3f} s{waited}"
-        text = f"{head}{times} of {self.site.operation} in {took}; {_WHY.get(why, why)}"
+        before = f" (before that, {self.failure})" if why == "rejected" else ""
+        text = f"{head}{times} of {self.site.operation} in {took}; {_WHY.get(why, why)}{before}"
         known = getattr(exc, "__notes__", None)
         others = [note for note in known if not str(note).startswith(head)] if known else []
         exc.__dict__["__notes__"] = [*others, text]
@@ -331,9 +336,10 @@ class Story:
 
 
 @lru_cache(maxsize=256)
-def _first_report(attempts: int, why: str) -> Report:
+def _first_report(attempts: int, why: str, verdict: Verdict) -> Report:
     """What there is to say of a failure of which nothing else is known. A report never changes: one serves all."""
-    return Report(attempts=attempts, why_not_retried=why)
+    evidence = Evidence.NOT_SENT if why == "rejected" else Evidence.UNKNOWN
+    return Report(evidence, attempts, why_not_retried=why, verdict=verdict)
 
 
 def _called(exc: Exception | None) -> str:

@@ -81,7 +81,6 @@ REPEATABLE = {
     "idempotent": ({"idempotent": True}, None, True),
     "not idempotent": ({"idempotent": False}, None, False),
     "keyed": ({"idempotency_key": str}, None, True),
-    "keyed, not idempotent": ({"idempotent": False, "idempotency_key": str}, None, True),
     "plain, the client knows: no": ({}, False, False),
     "idempotent, the client knows: no": ({"idempotent": True}, False, False),
     "keyed, the client knows: no": ({"idempotency_key": str}, False, False),

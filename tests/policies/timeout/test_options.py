@@ -15,7 +15,7 @@ NUMBERS = [Number("seconds", 0, 86_400, open_below=True)]
 @wrong_numbers(*NUMBERS)
 def test_a_wrong_number_is_refused(field: str, value: Any) -> None:
     text = refused(lambda: Timeout(**{field: value}), "Timeout", field, value)
-    assert text.endswith("must be a number (seconds), more than 0 and at most 86400; write Timeout(2.0)")
+    assert text.endswith("must be a number (seconds), more than 0 and at most 86,400; write Timeout(2.0)")
 
 
 @right_numbers(*NUMBERS)
