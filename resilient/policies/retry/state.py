@@ -22,7 +22,7 @@ from ...core.events import (
     logger,
 )
 from ...core.options import seconds
-from ...core.outcome import Evidence, Report, Unfinished, Verdict, attach, error_type, report_of
+from ...core.outcome import FAILURE, Evidence, Report, Unfinished, Verdict, attach, error_type, report_of
 from ...core.policy import Site, verdict_on
 from ...core.when import When
 from .options import RETRY_AFTER_CEILING, RetryOptions
@@ -190,7 +190,8 @@ class Story:
             delay, why = self._delay(None, now)
         if why is not None:
             self.why = why
-            self._tell_end(None, why, now)
+            if RUNTIME.listeners:
+                self._tell_end(None, why)
             return None
         self._go_on(None, delay)
         return delay
@@ -229,7 +230,7 @@ class Story:
     def _delay(self, report: Report | None, now: float) -> tuple[float, str | None]:
         wait, strategies = self.options.wait, self._strategies
         retry_after = report.retry_after if report is not None else None
-        if not isinstance(wait, Backoff):
+        if not isinstance(wait, Backoff) or wait.base == 0:
             delay = 0.0
         elif report is None:
             delay = wait.delay(self.attempts, self.last_delay, rand=self.rand)
@@ -256,12 +257,12 @@ class Story:
         evidence = report.evidence
         if self.attempts == 1 and evidence in (Evidence.NOT_SENT, Evidence.REFUSED):
             return 0.0
-        base = THROTTLED_BASE if evidence is Evidence.DECLINED and wait.base else None
+        base = THROTTLED_BASE if evidence is Evidence.DECLINED else None
         return wait.delay(self.attempts, self.last_delay, base=base, rand=self.rand)
 
     # ---------------------------------------------------------------------------------------- what follows it
     def _go_on(self, exc: Exception | None, delay: float) -> None:
-        self.failure = error = _called(exc)
+        self.failure = error = "result" if exc is None else error_type(exc)
         self.last_delay = delay
         self.waited += delay
         if self._strategies is not None:
@@ -290,13 +291,15 @@ class Story:
         if why == "rejected":
             self.attempts -= 1  # the last one was turned away before it was made
         if report is None:
-            exc.__dict__["resilient"] = _first_report(self.attempts, why, verdict_on(exc))
+            verdict = verdict_on(exc) if isinstance(exc, ResilientError) else FAILURE
+            exc.__dict__["resilient"] = _first_report(self.attempts, why, verdict)
         elif why != "nested":
             attach(exc, attempts=self.attempts, why_not_retried=why)
         exc.__dict__[_MARK] = GaveUp(now, self.site.clock, self.owner)
         if self.failure is not None or why not in ("not_transient", "rejected", "nested", "final"):
             self._note(exc, why, now)
-        self._tell_end(exc, why, now)
+        if RUNTIME.listeners:
+            self._tell_end(exc, why)
 
     def _note(self, exc: Exception, why: str, now: float) -> None:
         head = f"resilient: {self.site.dependency}: "
@@ -309,10 +312,8 @@ class Story:
         others = [note for note in known if not str(note).startswith(head)] if known else []
         exc.__dict__["__notes__"] = [*others, text]
 
-    def _tell_end(self, exc: Exception | None, why: str, now: float) -> None:
-        if not RUNTIME.listeners:
-            return
-        site, error = self.site, _called(exc)
+    def _tell_end(self, exc: Exception | None, why: str) -> None:
+        site, error = self.site, "result" if exc is None else error_type(exc)
         if why == "attempts":
             emit(RetryExhausted(site.dependency, site.operation, attempts=self.attempts, error_type=error))
         elif why not in ("not_transient", "rejected", "final"):
@@ -340,10 +341,6 @@ def _first_report(attempts: int, why: str, verdict: Verdict) -> Report:
     """What there is to say of a failure of which nothing else is known. A report never changes: one serves all."""
     evidence = Evidence.NOT_SENT if why == "rejected" else Evidence.UNKNOWN
     return Report(evidence, attempts, why_not_retried=why, verdict=verdict)
-
-
-def _called(exc: Exception | None) -> str:
-    return "result" if exc is None else error_type(exc)
 
 
 _WHY = {
