@@ -8,6 +8,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers know the name; `typing` is dearer to import than all that stands here
 if TYPE_CHECKING:
     from . import httpx as httpx
+    from .config.settings import configure as configure
     from .core.backoff import Backoff as Backoff
     from .core.backoff import backoff as backoff
     from .core.budget import Budget as Budget
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .core.errors import CircuitOpen as CircuitOpen
     from .core.errors import ConfigError as ConfigError
     from .core.errors import DeadlineExceeded as DeadlineExceeded
+    from .core.errors import NoEndpoints as NoEndpoints
     from .core.errors import OutcomeUnknown as OutcomeUnknown
     from .core.errors import PolicyError as PolicyError
     from .core.errors import RateLimited as RateLimited
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from .core.when import ANY_ERROR as ANY_ERROR
     from .core.when import TRANSIENT as TRANSIENT
     from .core.when import When as When
+    from .discovery.options import Dns as Dns
     from .policies.breaker import CircuitBreaker as CircuitBreaker
     from .policies.bulkhead import Bulkhead as Bulkhead
     from .policies.fallback import Fallback as Fallback
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from .telemetry import instrument as instrument
 
 _HOMES = {
+    "config.settings": ("configure",),
     "core.backoff": ("Backoff", "backoff"),
     "core.budget": ("Budget",),
     "core.call": ("Call", "Criticality", "criticality", "current_call", "deadline"),
@@ -63,6 +67,7 @@ _HOMES = {
         "CircuitOpen",
         "ConfigError",
         "DeadlineExceeded",
+        "NoEndpoints",
         "OutcomeUnknown",
         "PolicyError",
         "RateLimited",
@@ -75,6 +80,7 @@ _HOMES = {
     "core.pipeline": ("Pipeline", "PolicyWarning"),
     "core.policy": ("Gate", "Policy", "Site", "Wait"),
     "core.when": ("ANY_ERROR", "TRANSIENT", "When"),
+    "discovery.options": ("Dns",),
     "policies.breaker": ("CircuitBreaker",),
     "policies.bulkhead": ("Bulkhead",),
     "policies.fallback": ("Fallback",),

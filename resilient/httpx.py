@@ -39,6 +39,8 @@ class Transport(_SyncDriver, httpx.BaseTransport):
         name: of the dependency, in errors, events and metrics.
         base_url: the service; requests to another authority (a redirect's) pass with the deadline alone.
         policies: a pipeline; None: `standard(name)`.
+        port: name of the Service's port, such as ``"http"``: in a cluster it is looked up by SRV, and gives the port to
+            dial; URL and Host stay. Elsewhere it is without effect.
         endpoints: addresses, ``host:port``, to dial in place of the URL's own; URL, Host and certificate name
         stay.
         profile: what the service does with idempotency keys: ``"none"``, ``"unknown"``, ``"supported"``,
@@ -60,6 +62,7 @@ class Transport(_SyncDriver, httpx.BaseTransport):
         *,
         base_url: httpx.URL | str,
         policies: Policy | None = None,
+        port: str | None = None,
         endpoints: Sequence[str] = (),
         profile: Profile | str = "unknown",
         clock: Clock | None = None,
@@ -72,10 +75,10 @@ class Transport(_SyncDriver, httpx.BaseTransport):
         if transport is None:
             super().__init__(
                 dependency,
-                *assemble(Wiring(BINDING, asynchronous=False, **options), dependency, url, endpoints),
+                *assemble(Wiring(BINDING, asynchronous=False, **options), dependency, url, endpoints, port),
             )
         else:
-            refuse_beside_transport(endpoints, options)
+            refuse_beside_transport(endpoints, port, options)
             super().__init__(dependency, *around(SyncWrapped(BINDING, transport)))
 
 
@@ -91,6 +94,7 @@ class AsyncTransport(_AsyncDriver, httpx.AsyncBaseTransport):
         *,
         base_url: httpx.URL | str,
         policies: Policy | None = None,
+        port: str | None = None,
         endpoints: Sequence[str] = (),
         profile: Profile | str = "unknown",
         clock: Clock | None = None,
@@ -103,10 +107,10 @@ class AsyncTransport(_AsyncDriver, httpx.AsyncBaseTransport):
         if transport is None:
             super().__init__(
                 dependency,
-                *assemble(Wiring(BINDING, asynchronous=True, **options), dependency, url, endpoints),
+                *assemble(Wiring(BINDING, asynchronous=True, **options), dependency, url, endpoints, port),
             )
         else:
-            refuse_beside_transport(endpoints, options)
+            refuse_beside_transport(endpoints, port, options)
             super().__init__(dependency, *around(AsyncWrapped(BINDING, transport)))
 
 
@@ -115,6 +119,7 @@ def client(
     *,
     base_url: httpx.URL | str,
     policies: Policy | None = None,
+    port: str | None = None,
     endpoints: Sequence[str] = (),
     profile: Profile | str = "unknown",
     clock: Clock | None = None,
@@ -126,6 +131,7 @@ def client(
         name: of the dependency.
         base_url: the service.
         policies: a pipeline; None: `standard(name)`.
+        port: name of the Service's port; see `Transport`.
         endpoints: addresses to dial; see `Transport`.
         profile: what the service does with idempotency keys; see `Transport`.
         clock: where time comes from.
@@ -143,7 +149,7 @@ def client(
         201
     """
     given = split(options, endpoints)
-    make = partial(Transport, name, base_url=base_url, endpoints=endpoints, profile=profile)
+    make = partial(Transport, name, base_url=base_url, port=port, endpoints=endpoints, profile=profile)
     transport, mounts = given.build(make, policies, clock)
     return httpx.Client(base_url=base_url, transport=transport, mounts=mounts, **given.client)
 
@@ -153,6 +159,7 @@ def async_client(
     *,
     base_url: httpx.URL | str,
     policies: Policy | None = None,
+    port: str | None = None,
     endpoints: Sequence[str] = (),
     profile: Profile | str = "unknown",
     clock: Clock | None = None,
@@ -161,7 +168,7 @@ def async_client(
     """A plain ``httpx.AsyncClient`` whose requests to ``base_url`` run under policies. Arguments as
     `client`."""
     given = split(options, endpoints)
-    make = partial(AsyncTransport, name, base_url=base_url, endpoints=endpoints, profile=profile)
+    make = partial(AsyncTransport, name, base_url=base_url, port=port, endpoints=endpoints, profile=profile)
     transport, mounts = given.build(make, policies, clock)
     return httpx.AsyncClient(base_url=base_url, transport=transport, mounts=mounts, **given.client)
 

@@ -6,7 +6,8 @@
      ├─ Rejected                    a local "no": nothing was sent
      │   ├─ CircuitOpen             also pybreaker.CircuitBreakerError once pybreaker is loaded
      │   ├─ RateLimited
-     │   └─ BulkheadFull
+     │   ├─ BulkheadFull
+     │   └─ NoEndpoints             no pod to send to
      ├─ TimedOut                    also TimeoutError: one attempt; may be retried
      │   └─ DeadlineExceeded        the whole call; never retried
      ├─ OutcomeUnknown              it may have happened
@@ -114,6 +115,17 @@ class BulkheadFull(Rejected):
     """As many calls as allowed are in flight, and the queue is full or did not move in time."""
 
     policy = "bulkhead"
+
+
+class NoEndpoints(Rejected):
+    """There is no endpoint to send to: no pod of the Service is ready, or its name could not be resolved.
+
+    Attributes:
+        service: the absolute name that was looked up, where there is one.
+    """
+
+    policy = "discovery"
+    service: str | None = None
 
 
 class TimedOut(ResilientError, TimeoutError):

@@ -172,6 +172,37 @@ class BreakerTransition(Event):
     observed: bool
 
 
+class EndpointsChanged(Event):
+    """A dependency has other endpoints: how many came, went, and are there now."""
+
+    name = "resilient.endpoints.changed"
+    __slots__ = ("added", "count", "removed")
+    added: int
+    removed: int
+    count: int
+
+
+class EndpointTransition(Event):
+    """The breaker of one endpoint changed state: it is ejected while that is open."""
+
+    name = "resilient.endpoint.transition"
+    __slots__ = ("endpoint", "new", "old", "reason")
+    endpoint: str
+    old: str
+    new: str
+    reason: str
+
+
+class DiscoveryFailed(Event):
+    """The nameservers gave no answer that says anything.
+
+    ``dependency`` is the name that was looked up, ``operation`` its port."""
+
+    name = "resilient.discovery.failed"
+    __slots__ = ("reason",)
+    reason: str
+
+
 class TimeoutOverrun(Event):
     """A sync function ended ``overrun`` seconds after its time-out; its result was returned."""
 

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .budget import Budget
 from .forks import tell_after_fork
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
+
+
+class Located(Protocol):
+    """The endpoints of a dependency, as whoever looks at all of them sees them."""
+
+    dependency: str
 
 
 class Registry:
@@ -26,6 +32,7 @@ class Registry:
         self._budgets: weakref.WeakValueDictionary[str, Budget] = (
             weakref.WeakValueDictionary()
         )  # guarded by _lock
+        self._located: weakref.WeakSet[Located] = weakref.WeakSet()  # guarded by _lock
 
     def add(self, pipeline: Pipeline, /) -> None:
         with self._lock:
@@ -36,6 +43,15 @@ class Registry:
         with self._lock:
             found = list(self._pipelines)
         return [each for each in found if name is None or each.name == name]
+
+    def add_endpoints(self, located: Located, /) -> None:
+        with self._lock:
+            self._located.add(located)
+
+    def endpoints(self) -> list[Any]:
+        """The sets of endpoints that are balanced."""
+        with self._lock:
+            return list(self._located)
 
     def budget(self, name: str, /) -> Budget:
         """The budget of a dependency; made with the defaults where there is none."""

@@ -32,7 +32,7 @@ class Attempt:
         body: the request's body, where it is not in memory.
 
     Attributes:
-        sent: the request's first bytes were handed to the connection.
+        sent: the request's first bytes were handed to the connection, at ``sent_at`` where that is known.
         endpoint: where it goes, by ``permit``, since ``began``.
         reused: the connection had been used before.
         received: any byte came back on it for this request.
@@ -55,6 +55,7 @@ class Attempt:
         "received",
         "reused",
         "sent",
+        "sent_at",
         "span",
         "traced",
         "user_trace",
@@ -80,6 +81,7 @@ class Attempt:
         self.permit: Any = None
         self.began = 0.0
         self.sent = False
+        self.sent_at = 0.0
         self.reused = False
         self.received = False
         self.span: Any = None
@@ -90,8 +92,9 @@ class Attempt:
 
     def sends(self) -> None:
         """Our stream is handed bytes of it."""
-        if not self.by_trace:
+        if not self.sent and not self.by_trace:
             self.sent = True
+            self.sent_at = self.clock()
 
     def overdue(self) -> bool:
         """Whether its time is over."""

@@ -40,6 +40,10 @@ class Base:
         self._tunnelled = tunnelled
         self._origin = origin
 
+    def retire(self) -> None:
+        """The endpoint went: idle connections are closed now, the others as their calls end. From any thread."""
+        self.pool.drain()
+
     def _request(self, request: Any, attempt: Attempt, trace: Any) -> Any:
         given, binding = request.extensions, self.binding
         path = given.get("target", request.url.raw_path)

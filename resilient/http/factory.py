@@ -5,23 +5,32 @@ from __future__ import annotations
 import ipaddress
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.request import getproxies
 
+from ..balance.endpoints import Endpoints, Fixed
+from ..config.settings import SETTINGS
 from ..core.clock import Clock
 from ..core.errors import PolicyError
 from ..core.pipeline import Pipeline
 from ..core.policy import Policy
+from ..discovery.address import Address, parse_address
+from ..discovery.options import is_port_name
+from ..discovery.refresher import SERVICES
+from ..discovery.service import Service
+from ..discovery.source import Source, Static
 from ..policies.breaker import CircuitBreaker
-from ..policies.breaker.options import CircuitBreakerOptions
 from ..policies.fallback import Fallback
 from ..presets import standard
 from .attempt import Attempt
 from .binding import Binding
-from .endpoints import Endpoint, Endpoints
 from .logical import Dependency, is_ours
 from .pool import MAX_IDLE
 from .profiles import Profile, profile_of
+from .transport import Places
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 ORIGINS_OUTSIDE = 32
 """Other authorities (of redirects) that connections are kept for."""
@@ -95,6 +104,7 @@ class Wiring:
             verify=verify, cert=cert, trust_env=trust_env
         )
         self.proxy = None if proxy is None else _core_proxy(binding, proxy)
+        self.dials_elsewhere = uds is not None
         self._options = {"uds": uds, "local_address": local_address, "socket_options": socket_options}
         self._pool: dict[str, Any] = {}
         if limits is not None:
@@ -124,24 +134,59 @@ class Wiring:
 
 
 def assemble(
-    wiring: Wiring, dependency: Dependency, base_url: Any, endpoints: Sequence[str]
-) -> tuple[Endpoints[Any], Any]:
-    """Where a dependency is, and what sends elsewhere."""
-    options = None
-    if len(endpoints) > 1:
+    wiring: Wiring, dependency: Dependency, base_url: Any, endpoints: Sequence[str], port: str | None
+) -> tuple[Callable[[], Places], Any]:
+    """How to find out where a dependency is, and what sends elsewhere."""
+    if isinstance(endpoints, str) or (port is not None and not is_port_name(port)):
+        raise PolicyError(_wrong_place(endpoints, port))
+    addresses = [parse_address(each, field="client: endpoints") for each in endpoints]
+    if addresses and port is not None:
+        raise PolicyError(f"client: port={port!r} is looked up, and endpoints= is not; leave one of them out")
+
+    def locate() -> Places:
+        source: Source | None = Static(addresses) if len(addresses) > 1 else None
+        if not addresses and wiring.proxy is None and not wiring.dials_elsewhere:
+            source = _in_the_cluster(base_url, port)
+            dependency.ours = dependency.ours or source is not None
+        if source is None:
+            where = addresses[0] if addresses else None
+            shown = where or Address(base_url.host, base_url.port or _DEFAULT_PORTS.get(base_url.scheme, 0))
+            return Fixed(shown, wiring.exchange(base_url, where))
         breakers = [each for each in dependency.pipeline if isinstance(each, CircuitBreaker)]
-        options = _ejection(breakers[0].options) if breakers else CircuitBreakerOptions()
-    if endpoints:
-        places = [Endpoint(each, wiring.exchange(base_url, _address(each)), options) for each in endpoints]
-    else:
-        port = base_url.port or {"http": 80, "https": 443}.get(base_url.scheme, 0)
-        places = [Endpoint(f"{base_url.host}:{port}", wiring.exchange(base_url))]
-    return Endpoints(places), Outside(wiring.exchange)
+        return Endpoints(
+            dependency.name,
+            source,
+            lambda address: wiring.exchange(base_url, address),
+            retire=lambda exchange: exchange.retire(),
+            options=replace(breakers[0].options, listeners=(), storage=None) if breakers else None,
+            clock=dependency.clock,
+        )
+
+    return locate, Outside(wiring.exchange)
 
 
-def around(leaf: Any) -> tuple[Endpoints[Any], Any]:
+def _wrong_place(endpoints: Any, port: Any) -> str:
+    if isinstance(endpoints, str):
+        return f"client: endpoints={endpoints!r} must be a list; write [{endpoints!r}]"
+    return (
+        f"client: port={port!r} must be the name of the Service's port, such as 'http'; a number belongs into "
+        "base_url, 'http://payments.shop.svc:8080'"
+    )
+
+
+def _in_the_cluster(base_url: Any, port: str | None) -> Service | None:
+    """The Service that the URL names, where it is one of the cluster's."""
+    dns = SETTINGS.dns
+    name = None if dns is None else dns.absolute(base_url.host)
+    if dns is None or name is None:
+        return None
+    number = base_url.port or _DEFAULT_PORTS.get(base_url.scheme, 0)
+    return SERVICES.get(name, port or number, dns, verified=base_url.scheme == "https")
+
+
+def around(leaf: Any) -> tuple[Callable[[], Places], Any]:
     """The same for a transport of the user's: it is where everything goes."""
-    return Endpoints([Endpoint("", leaf)]), leaf
+    return lambda: Fixed(None, leaf), leaf
 
 
 _CONNECTION_OPTIONS = (
@@ -158,9 +203,10 @@ _CONNECTION_OPTIONS = (
 """What says how to connect; the SDK's client takes the rest."""
 
 
-def refuse_beside_transport(endpoints: Sequence[str], options: dict[str, Any]) -> None:
+def refuse_beside_transport(endpoints: Sequence[str], port: str | None, options: dict[str, Any]) -> None:
     """A transport of the user's connects by itself: options that say how would be without effect."""
-    useless = [name for name in _CONNECTION_OPTIONS if name in options] + ["endpoints"] * bool(endpoints)
+    useless = [name for name in _CONNECTION_OPTIONS if name in options]
+    useless += ["endpoints"] * bool(endpoints) + ["port"] * (port is not None)
     if useless:
         raise PolicyError(
             f"client: {', '.join(useless)} would be without effect beside transport=; give them to that "
@@ -210,12 +256,6 @@ def split(options: dict[str, Any], endpoints: Sequence[str]) -> Given:
     return Given(client, connection, proxies)
 
 
-def _ejection(options: CircuitBreakerOptions) -> CircuitBreakerOptions:
-    from dataclasses import replace
-
-    return replace(options, listeners=(), storage=None)
-
-
 def depend(
     binding: Binding,
     name: str,
@@ -231,8 +271,6 @@ def depend(
     Raises:
         PolicyError: they contradict each other.
     """
-    if isinstance(endpoints, str):
-        raise PolicyError(f"client: endpoints={endpoints!r} must be a list; write [{endpoints!r}]")
     if not isinstance(name, str) or not name:
         raise PolicyError(f"client: name={name!r} must name the dependency; write client('payments', ...)")
     most = None if limits is None else limits.max_connections
@@ -270,15 +308,6 @@ def depend(
     return Dependency(
         name, binding, authority, pipeline, profile_of(profile), bool(endpoints) or is_ours(base_url.host)
     )
-
-
-def _address(text: str) -> tuple[str, int]:
-    if not isinstance(text, str):
-        raise PolicyError(f"client: endpoints has {text!r}, which is not host:port; write '10.0.0.7:8080'")
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise PolicyError(f"client: endpoints has {text!r}, which is not host:port; write '10.0.0.7:8080'")
-    return host.strip("[]"), int(port)
 
 
 def _core_proxy(binding: Binding, proxy: Any) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..core.call import CURRENT, Call, Criticality
 from ..core.clock import Clock
-from ..core.errors import DeadlineExceeded, PolicyError, Rejected, ResilientError, TimedOut
+from ..core.errors import DeadlineExceeded, NoEndpoints, PolicyError, Rejected, ResilientError, TimedOut
+from ..core.events import RUNTIME, Rejection, emit
 from ..core.keys import new_key
 from ..core.outcome import SUCCESS, Discarded, Evidence, Report, attach, report_of
 from ..core.pipeline import Pipeline
@@ -31,7 +32,7 @@ class Logical:
         deadline: of the whole call, over all hops; None before the first one began.
         key: the idempotency key, and whether it was made here (and not by the caller).
         attempts: how many times something was sent, or tried to.
-        tried: the endpoints that were.
+        tried: the endpoints that were, the last one last.
         fresh: whether the next attempt must not use a connection that was used before.
         evidence: how far the last attempt got.
         unknown: whether an attempt may have happened, and nothing is known of it.
@@ -60,7 +61,7 @@ class Logical:
         self.key: str | None = None
         self.made_key = False
         self.attempts = 0
-        self.tried: set[Any] = set()
+        self.tried: list[Any] = []
         self.fresh = False
         self.evidence = Evidence.NOT_SENT
         self.unknown = False
@@ -72,8 +73,8 @@ class Logical:
     def begin_attempt(self, endpoint: Any) -> None:
         """Another attempt, at ``endpoint``."""
         self.attempts += 1
-        self.tried.add(endpoint)
-        self.address = endpoint.address or None
+        self.tried.append(endpoint)
+        self.address = endpoint.text or None
         self.evidence = Evidence.NOT_SENT
 
     def ended(self, evidence: Evidence) -> None:
@@ -241,6 +242,8 @@ class Dependency:
         on_the_way = isinstance(exc, (TimedOut, Rejected, binding.sdk.TransportError))
         if on_the_way and logical.unknown and request.method not in IDEMPOTENT_METHODS:
             return binding.outcome_unknown(exc, request, self.name, logical.key, logical.attempts)
+        if isinstance(exc, NoEndpoints) and RUNTIME.listeners:
+            emit(Rejection(self.name, request.method, by=exc.policy, reason=exc.reason))
         if isinstance(exc, ResilientError):
             exc.dependency = exc.dependency or self.name  # one that the network's streams made knows neither
             exc.operation = exc.operation or request.method

@@ -164,8 +164,20 @@ class Pool:
 
     def close(self) -> None:
         """Kill what is idle; what is in use is killed when it comes back."""
+        for connection in self._empty():
+            connection.kill()
+
+    def drain(self) -> None:
+        """As `close`, from any thread: connections of an event loop are killed by that loop."""
+        for connection in self._empty():
+            soon = getattr(connection.loop, "call_soon_threadsafe", None)
+            try:
+                connection.kill() if soon is None else soon(connection.kill)
+            except RuntimeError:
+                pass  # the loop is closed, and its connections with it
+
+    def _empty(self) -> list[Connection]:
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.kill()
+        return idle

@@ -5,20 +5,27 @@ Both drivers are the same but for ``await``. What they decide stands in `logical
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..balance.endpoint import PENALTY
+from ..balance.endpoints import Endpoints, Fixed
 from ..core import tracing
 from ..core.call import CURRENT, Call
 from ..core.errors import TimedOut
-from ..core.outcome import IGNORED, SUCCESS, Evidence, Unfinished, Verdict, attach
+from ..core.outcome import IGNORED, SUCCESS, Evidence, Unfinished, attach
 from ..core.pipeline import Pipeline
 from ..core.policy import Site
 from .attempt import Attempt, failure, stale
 from .body import ResponseBody
-from .endpoints import Endpoints
 from .hints import Finding, answer
 from .logical import STATE, Answered, Dependency, Logical
+
+Places = Endpoints[Any] | Fixed[Any]
+
+FIRST_ANSWER = 5.0
+"""Seconds: the longest that a call waits until anything is known of its Service."""
 
 
 class Base:
@@ -26,15 +33,28 @@ class Base:
 
     Args:
         dependency: what is called, and under which policies.
-        endpoints: where it is.
+        locate: finds out where it is; asked with the first request, when everything is configured.
         outside: sends requests to other authorities (a redirect's), with the deadline alone.
     """
 
-    def __init__(self, dependency: Dependency, endpoints: Endpoints[Any], outside: Any) -> None:
+    def __init__(self, dependency: Dependency, locate: Callable[[], Places], outside: Any) -> None:
         self.dependency = dependency
-        self.endpoints = endpoints
         self.outside = outside
+        self._locate = locate
+        self._places: Places | None = None
+        self._lock = threading.Lock()  # held while they are located
         self._runs: dict[str, Callable[[Any], Any]] = {}  # by method; two threads may bind one twice, no more
+
+    @property
+    def endpoints(self) -> Places:
+        """Where the dependency is."""
+        places = self._places
+        if places is None:
+            with self._lock:
+                places = self._places
+                if places is None:
+                    places = self._places = self._locate()
+        return places
 
     @property
     def pipeline(self) -> Pipeline:
@@ -71,12 +91,21 @@ class Base:
         attempt.endpoint, attempt.permit, attempt.began = endpoint, permit, now
         return attempt
 
+    def _patience(self, call: Call) -> float:
+        """Seconds that a call waits for the first answer of the nameservers: a little less than it has, so that the
+        error says what it waited for."""
+        if call.deadline is None:
+            return FIRST_ANSWER
+        left = call.deadline - self.dependency.clock.monotonic()
+        return max(0.0, min(FIRST_ANSWER, left - min(0.05, left / 10)))
+
     def _failed(self, exc: BaseException, attempt: Attempt, request: Any, logical: Logical) -> bool:
         """The attempt failed: note what it proves. True: send again at once, on a fresh socket or
         elsewhere."""
         found = failure(exc, attempt, foreign=attempt.endpoint.exchange.foreign)
         logical.ended(found.evidence)
-        self._left(attempt, found.verdict if isinstance(exc, Exception) else IGNORED)
+        self._heard(attempt, found if isinstance(exc, Exception) else found._replace(verdict=IGNORED))
+        self._left(attempt)
         if attempt.span is not None:
             attempt.span.end(error=exc)
         if not isinstance(exc, Exception):
@@ -99,26 +128,33 @@ class Base:
         if stale(exc, attempt) and logical.repeatable and not attempt.fresh:
             # The peer closed a kept connection while we took it up: the socket's fault (RFC 9110 9.2.2).
             logical.fresh = True
-            logical.tried.discard(attempt.endpoint)
+            logical.tried.remove(attempt.endpoint)
             return True
-        elsewhere = found.evidence in (Evidence.NOT_SENT, Evidence.REFUSED) and found.transient
-        return elsewhere and len(self.endpoints) > 1 and self.endpoints.untried(logical.tried)
+        endpoints = self.endpoints
+        if not isinstance(endpoints, Endpoints) or not found.transient:
+            return False
+        if found.evidence is Evidence.NOT_SENT:
+            endpoints.connect_failed(attempt.endpoint)
+        return found.evidence in (Evidence.NOT_SENT, Evidence.REFUSED) and endpoints.untried(logical.tried)
 
     def _answered(self, response: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""
         found = answer(response.status_code, response.headers, keyed=self.dependency.profile.honours)
         logical.ended(Evidence.ANSWERED if found is None else found.evidence)
-        self._left(attempt, SUCCESS if found is None else found.verdict)
+        self._heard(attempt, found)
         if attempt.span is not None:
             attempt.span.end(status=response.status_code)
         if found is not None:
+            self._left(attempt)
             raise self._as_failure(response, found, logical)
         logical.response = response
         stream = response.stream
         if isinstance(stream, ResponseBody):
             unfinished = Unfinished(response)
+            unfinished.on_end(lambda exc: self._left(attempt))  # it loads the endpoint until then
             stream.on_end = unfinished.end
             return unfinished
+        self._left(attempt)
         return response
 
     def _as_failure(self, response: Any, found: Finding, logical: Logical) -> Answered:
@@ -138,13 +174,26 @@ class Base:
 
     def _leaves(self) -> Iterable[Any]:
         """All that sends, each once: a transport of the user's stands for every place."""
-        leaves = [*(endpoint.exchange for endpoint in self.endpoints), self.outside]
+        places = self._places  # where nothing was sent yet, nothing is open
+        leaves = [*(endpoint.exchange for endpoint in places or ()), self.outside]
         return {id(leaf): leaf for leaf in leaves}.values()
 
-    def _left(self, attempt: Attempt, verdict: Verdict) -> None:
-        if len(self.endpoints) > 1:  # one alone is neither compared nor ejected
+    def _heard(self, attempt: Attempt, found: Finding | None) -> None:
+        """The endpoint learns how it went: ``found`` is None where all is well."""
+        if self._places.watched:  # type: ignore[union-attr]  # it was picked from them
             now = self.dependency.clock.monotonic()
-            attempt.endpoint.leave(attempt.permit, verdict, now - attempt.began, now)
+            verdict, penalty = SUCCESS, 0.0
+            if found is not None:
+                verdict = found.verdict
+                if found.evidence is Evidence.DECLINED:
+                    penalty = found.retry_after or PENALTY
+            # Without the time that it took to connect: that is not paid again.
+            latency = now - (attempt.sent_at or attempt.began)
+            attempt.endpoint.heard(attempt.permit, verdict, latency, now, penalty)
+
+    def _left(self, attempt: Attempt) -> None:
+        if self._places.watched:  # type: ignore[union-attr]
+            attempt.endpoint.leave()
 
     def _returned(self, result: Any, logical: Logical) -> Any:
         response = result.result if result.__class__ is Unfinished else result
@@ -202,6 +251,9 @@ class SyncTransport(Base):
         """One attempt, as the policies see it; a move to another endpoint is part of it."""
         logical: Logical = request.extensions[STATE]
         call = CURRENT.get()
+        endpoints = self.endpoints
+        if endpoints.unknown and isinstance(endpoints, Endpoints):
+            endpoints.wait(self._patience(call), self.dependency.clock)
         while True:
             attempt = self._try(request, logical, call)
             try:
@@ -214,6 +266,8 @@ class SyncTransport(Base):
 
     def close(self) -> None:
         """Close every connection that is idle; the others when they come back."""
+        if isinstance(self._places, Endpoints):
+            self._places.close()
         for leaf in self._leaves():
             leaf.close()
 
@@ -256,6 +310,9 @@ class AsyncTransport(Base):
         """As `SyncTransport._send`."""
         logical: Logical = request.extensions[STATE]
         call = CURRENT.get()
+        endpoints = self.endpoints
+        if endpoints.unknown and isinstance(endpoints, Endpoints):
+            await endpoints.await_(self._patience(call))
         while True:
             attempt = self._try(request, logical, call)
             try:
@@ -268,5 +325,7 @@ class AsyncTransport(Base):
 
     async def aclose(self) -> None:
         """Close every connection that is idle; the others when they come back."""
+        if isinstance(self._places, Endpoints):
+            self._places.close()
         for leaf in self._leaves():
             await leaf.aclose()

@@ -5,6 +5,7 @@ added up, and the breaker shown is the worst one."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,22 @@ def read(gauge: Gauge, /) -> Iterator[tuple[str, float, dict[str, str]]]:
     for name, pipelines in sorted(by_name.items()):
         for value, attributes in gauge.read(pipelines):
             yield name, value, attributes
+
+
+ENDPOINTS = ("resilient.endpoints", "{endpoint}", "Endpoints of a dependency, by the state of their breakers")
+"""The gauge of what is balanced: name, unit, description."""
+
+
+def read_endpoints() -> Iterator[tuple[str, float, dict[str, str]]]:
+    """Its readings now. Several clients of one dependency see the same pods: the one that sees most speaks."""
+    most: dict[str, Counter[str]] = {}
+    for located in REGISTRY.endpoints():
+        seen = Counter(endpoint.state for endpoint in located)
+        if located.dependency not in most or seen.total() > most[located.dependency].total():
+            most[located.dependency] = seen
+    for name, seen in sorted(most.items()):
+        for state in ("closed", "half_open", "open"):
+            yield name, float(seen[state]), {"state": state}
 
 
 def _policies(pipelines: Sequence[Pipeline], kind: type[Any]) -> list[tuple[Any, Pipeline]]:

@@ -5,7 +5,8 @@ different ones the rest is counted as ``_other``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -15,6 +16,8 @@ from ..core.events import (
     BreakerTransition,
     CallAbandoned,
     CallFinished,
+    DiscoveryFailed,
+    EndpointTransition,
     Event,
     Rejection,
     RetryFinished,
@@ -98,6 +101,12 @@ class Metrics:
         self._abandoned = meter.create_counter(
             "resilient.timeout.abandoned", "{call}", "Functions that were walked away from"
         )
+        self._moves = meter.create_counter(
+            "resilient.endpoint.transitions", "{transition}", "Changes of the state of an endpoint's breaker"
+        )
+        self._lookups = meter.create_counter(
+            "resilient.discovery.failures", "{lookup}", "Lookups to which no nameserver gave an answer"
+        )
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             CallFinished: self._on_call,
             AttemptFinished: self._on_attempt,
@@ -106,14 +115,23 @@ class Metrics:
             BreakerTransition: self._on_transition,
             Rejection: self._on_rejection,
             Waited: self._on_wait,
+            EndpointTransition: self._on_move,
+            DiscoveryFailed: lambda event: self._lookups.add(
+                1, {"service": self._dependency(event.dependency)}
+            ),
             TimeoutOverrun: lambda event: self._overruns.add(1, self._of(event)),
             CallAbandoned: lambda event: self._abandoned.add(1, self._of(event)),
         }
         self._ended = False
         for gauge in gauges.ALL:
             meter.create_observable_gauge(
-                gauge.name, [self._observer(gauge)], unit=gauge.unit, description=gauge.description
+                gauge.name,
+                [self._observer(partial(gauges.read, gauge))],
+                gauge.unit,
+                gauge.description,
             )
+        name, unit, description = gauges.ENDPOINTS
+        meter.create_observable_gauge(name, [self._observer(gauges.read_endpoints)], unit, description)
 
     def __call__(self, event: Event, /) -> None:
         handler = self._handlers.get(type(event))
@@ -128,13 +146,15 @@ class Metrics:
         """An HTTP attempt ended."""
         self._http.record(duration, attributes, context=context)
 
-    def _observer(self, gauge: gauges.Gauge) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def _observer(
+        self, read: Callable[[], Iterator[tuple[str, float, dict[str, str]]]]
+    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             if self._ended:
                 return []
             return [
                 Observation(value, {"dependency": self._dependency(name), **attributes})
-                for name, value, attributes in gauges.read(gauge)
+                for name, value, attributes in read()
             ]
 
         return observe
@@ -172,6 +192,17 @@ class Metrics:
                 "to": event.new,
                 "reason": event.trigger,
                 "observed": event.observed,
+            },
+        )
+
+    def _on_move(self, event: EndpointTransition) -> None:
+        self._moves.add(
+            1,
+            {
+                "dependency": self._dependency(event.dependency),
+                "from": event.old,
+                "to": event.new,
+                "reason": event.reason,
             },
         )
 

@@ -1,7 +1,8 @@
 """A test kit for users of this library: time that tests move, an origin that misbehaves, events collected.
 
 Not imported by ``import resilient``; needs nothing but the standard library (`Origin` with ``tls=True``:
-trustme). The pytest fixtures stand in `resilient.testing.plugin`. Names are imported when first used.
+trustme; `Nameserver`: dnslib). The pytest fixtures stand in `resilient.testing.plugin`. Names are imported when first
+used.
 
 Example:
     >>> from resilient import Pipeline, Retry
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from .exchange import Request as Request
     from .loop import DeadlockError as DeadlockError
     from .loop import VirtualTimeLoop as VirtualTimeLoop
+    from .nameserver import Nameserver as Nameserver
     from .origin import Origin as Origin
 
 _HOMES = {
@@ -86,6 +88,7 @@ _HOMES = {
     "events": ("CapturedEvents", "capture_events"),
     "exchange": ("Exchange", "Request"),
     "loop": ("DeadlockError", "VirtualTimeLoop"),
+    "nameserver": ("Nameserver",),
     "origin": ("Origin",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

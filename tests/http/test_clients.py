@@ -142,12 +142,16 @@ def test_a_trace_of_the_users(mode: str, manual_clock: ManualClock) -> None:
         ({"profile": "maybe"}, r"profile='maybe' must be a Profile or one of .*write profile='unknown'"),
         (
             {"endpoints": ["10.0.0.7"]},
-            r"endpoints has '10.0.0.7', which is not host:port; write '10.0.0.7:8080'",
+            r"endpoints: '10.0.0.7' is not host:port; write '10.0.0.7:8080'",
         ),
-        ({"endpoints": ["10.0.0.7:0"]}, r"not host:port"),
+        ({"endpoints": ["10.0.0.7:0"]}, r"has port 0; a port is 1 to 65535"),
         ({"endpoints": ["10.0.0.7:http"]}, r"not host:port"),
         ({"endpoints": [":80"]}, r"not host:port"),
         ({"endpoints": ["a:1"], "proxy": "http://p:1"}, r"leave one of them out"),
+        ({"endpoints": ["a:1"], "port": "http"}, r"port='http' is looked up, and endpoints= is not"),
+        ({"port": 8080}, r"port=8080 must be the name of the Service's port.*a number belongs into base_url"),
+        ({"port": "80"}, r"port='80' must be the name"),
+        ({"port": "_http._tcp"}, r"must be the name"),
         ({"http2": True}, r"http2=True is not supported; leave it out"),
         (
             {"transport": httpx.MockTransport(lambda request: httpx.Response(200)), "verify": False},

@@ -121,8 +121,8 @@ def test_switches_and_listeners_are_what_they_must_be() -> None:
     ("given", "says"),
     [
         ({"endpoints": "10.0.0.7:80"}, r"endpoints='10.0.0.7:80' must be a list; write \['10.0.0.7:80'\]"),
-        ({"endpoints": ["http://h:80"]}, "'http://h:80', which is not host:port"),
-        ({"endpoints": [80]}, "80, which is not host:port"),
+        ({"endpoints": ["http://h:80"]}, "'http://h:80' is not host:port"),
+        ({"endpoints": [80]}, "80 is not host:port"),
         ({"http1": False}, "http1=False is not supported"),
         ({"base_url": "ftp://x"}, "must be an absolute http or https URL"),
         ({"policies": [Retry()]}, "write the policies one after the other"),

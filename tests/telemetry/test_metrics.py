@@ -21,7 +21,12 @@ from resilient import (
     Retry,
     TimedOut,
     Timeout,
+    Verdict,
 )
+from resilient.balance.endpoints import Endpoints
+from resilient.core.events import DiscoveryFailed, emit
+from resilient.discovery.address import Address
+from resilient.discovery.source import Static
 from resilient.telemetry.metrics import MOST_NAMES, OTHER
 from resilient.testing import ManualClock
 
@@ -304,3 +309,23 @@ def test_nothing_is_told_any_more_once_it_was_ended() -> None:
         pipeline.call(failing(0))
         assert seen.points("resilient.call.duration") == before
         assert seen.points("resilient.breaker.state") == []
+
+
+def test_endpoints_by_state_their_transitions_and_failed_lookups() -> None:
+    clock = ManualClock()
+    options = CircuitBreaker(consecutive=1, open_for=5.0).options
+    source = Static([Address(f"10.0.0.{n}", 80) for n in range(3)])
+    balanced = Endpoints("catalog-pods", source, str, retire=lambda _: None, options=options, clock=clock)
+    with collecting() as seen:
+        endpoint, permit = balanced.pick((), 0.0)
+        endpoint.heard(permit, Verdict.FAILURE, 0.1, 0.0)
+        found = {
+            at["state"]: value
+            for at, value in seen.points("resilient.endpoints")
+            if at["dependency"] == "catalog-pods"
+        }
+        assert found == {"closed": 2, "half_open": 0, "open": 1}
+        moved = {"from": "closed", "to": "open", "reason": "consecutive", "dependency": "catalog-pods"}
+        assert seen.points("resilient.endpoint.transitions") == [(moved, 1)]
+        emit(DiscoveryFailed("catalog.shop.svc.cluster.local.", "http", reason="SERVFAIL"))
+        assert seen.one("resilient.discovery.failures", service="catalog.shop.svc.cluster.local.") == 1

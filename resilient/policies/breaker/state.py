@@ -311,6 +311,11 @@ class BreakerState:
             self._observe = on
 
     @property
+    def until(self) -> float:
+        """While open: when the first probe may be made."""
+        return self._until
+
+    @property
     def observing(self) -> bool:
         return self._observe
 

@@ -1,0 +1,78 @@
+"""The choice: one of two endpoints drawn at random, or of all where they are few; the less loaded, the likelier. Pure.
+
+Two different ones: drawn with replacement, two endpoints would give the worse one a quarter of the calls. And likelier,
+not certain: latencies of equal endpoints differ by chance, and whoever always takes the least loaded sends everything
+to one of them until the memory of the others' worst moment has faded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Sequence
+from math import exp
+from typing import Any
+
+from .endpoint import DECAY, UNMEASURED, Endpoint
+
+FEW = 4
+"""Up to so many endpoints are all looked at."""
+ROLLS = 8
+"""Draws that may meet an endpoint which this call has tried; then all are looked at."""
+
+
+def choose(
+    endpoints: Sequence[Endpoint[Any]],
+    now: float,
+    tried: Collection[Endpoint[Any]] = (),
+    rand: Callable[[], float] = random.random,
+) -> Endpoint[Any] | None:
+    """The endpoint for one more call; None where all are tried.
+
+    Args:
+        endpoints: those that are fit.
+        now: the clock's monotonic time.
+        tried: those that this call has tried.
+        rand: gives numbers in [0, 1).
+
+    Source: Mitzenmacher, *The Power of Two Choices*; the load is that of Finagle's ``P2CPeakEwma``.
+    """
+    n = len(endpoints)
+    if n > FEW:
+        for _ in range(ROLLS):
+            i = int(rand() * n)
+            j = int(rand() * (n - 1))
+            a, b = endpoints[i], endpoints[j + (j >= i)]
+            if tried and (a in tried or b in tried):
+                continue
+            # Endpoint.load, twice, without its frame.
+            x, y = a.cost, b.cost
+            x = x * exp((a.measured - now) / DECAY) * (len(a.calls) + 1) if x else len(a.calls) * UNMEASURED
+            y = y * exp((b.measured - now) / DECAY) * (len(b.calls) + 1) if y else len(b.calls) * UNMEASURED
+            x, y = x * x, y * y
+            return a if rand() * (x + y) <= y else b
+    return among(endpoints, now, tried, rand)
+
+
+def among(
+    endpoints: Sequence[Endpoint[Any]],
+    now: float,
+    tried: Collection[Endpoint[Any]] = (),
+    rand: Callable[[], float] = random.random,
+) -> Endpoint[Any] | None:
+    """The same with a look at all of them: each is as likely as it is little loaded."""
+    idle, loaded, total = [], [], 0.0
+    for endpoint in endpoints:
+        if endpoint in tried:
+            continue
+        load = endpoint.load(now)
+        if load == 0.0:  # nothing is known of it, and nothing is on its way to find out
+            idle.append(endpoint)
+        else:
+            total += 1.0 / (load * load)
+            loaded.append((total, endpoint))
+    if idle:
+        return idle[int(rand() * len(idle))]
+    point = rand() * total
+    for upto, endpoint in loaded:
+        if point < upto:
+            return endpoint
+    return loaded[-1][1] if loaded else None

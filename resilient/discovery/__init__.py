@@ -1,0 +1,1 @@
+"""Where endpoints come from: a list, or the DNS of a Kubernetes cluster."""
