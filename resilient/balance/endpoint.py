@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from math import exp
+from math import exp, log
 from typing import Any, Generic, TypeVar
 
 from ..core.forks import tell_after_fork
@@ -39,21 +39,22 @@ class Endpoint(Generic[E]):
 
     Attributes:
         calls: an item for each call that was sent to it and is not over: adding and taking one are atomic steps.
-        cost: seconds: the highest latency of late, fading; 0.0 while nothing is known.
-        measured: when ``cost`` was written.
+        level: what a call to it costs, in a form that time does not change: the logarithm of its highest latency of
+            late, plus the time of that in `DECAY`; so the choice between two compares one number each. Minus infinity
+            while nothing is known.
         draining: it left the set: calls in flight end, no new one begins.
     """
 
     __slots__ = (
         "__weakref__",
         "_lock",
+        "_measured",
         "_state",
         "address",
         "calls",
-        "cost",
         "draining",
         "exchange",
-        "measured",
+        "level",
         "text",
     )
 
@@ -68,8 +69,8 @@ class Endpoint(Generic[E]):
         self.text = str(address)
         self.exchange = exchange
         self.calls: list[None] = []
-        self.cost = 0.0  # guarded by _lock; read without it
-        self.measured = 0.0  # guarded by _lock; read without it
+        self.level = float("-inf")  # guarded by _lock; read without it
+        self._measured = 0.0  # when that was; guarded by _lock
         self.draining = False
         self._lock = threading.RLock()
         tell: Callable[[Change], Any] = (
@@ -101,10 +102,8 @@ class Endpoint(Generic[E]):
 
     def load(self, now: float, /) -> float:
         """What one more call would cost: peak EWMA (Finagle), times those in flight and this one."""
-        cost = self.cost
-        if cost == 0.0:
-            return len(self.calls) * UNMEASURED
-        return cost * exp((self.measured - now) / DECAY) * (len(self.calls) + 1)
+        cost = exp(self.level - now / DECAY)
+        return cost * (len(self.calls) + 1) if cost else len(self.calls) * UNMEASURED
 
     def enter(self, now: float, /) -> Permit | None:
         """Begin a call; raises `CircuitOpen` where the breaker does not let it in."""
@@ -139,15 +138,17 @@ class Endpoint(Generic[E]):
     def forgive(self) -> None:
         """It is fit again: what it cost before says nothing any more."""
         with self._lock:
-            self.cost = 0.0
+            self.level = float("-inf")
 
     def _observe(self, seconds: float, now: float) -> None:
         seconds = max(seconds, NOISE)
         with self._lock:
-            weight = exp(min(0.0, self.measured - now) / DECAY)
-            faded = self.cost * weight
-            self.cost = seconds if seconds > faded else self.cost * weight + seconds * (1.0 - weight)
-            self.measured = now
+            faded = exp(self.level - now / DECAY)
+            if seconds < faded:  # up at once, down slowly
+                weight = exp(min(0.0, self._measured - now) / DECAY)
+                seconds = faded * weight + seconds * (1.0 - weight)
+            self.level = log(seconds) + now / DECAY
+            self._measured = now
 
     def __repr__(self) -> str:
-        return f"<Endpoint {self.text}: {self.state}, {len(self.calls)} in flight, cost {self.cost * 1000:.1f} ms>"
+        return f"<Endpoint {self.text}: {self.state}, {len(self.calls)} in flight>"

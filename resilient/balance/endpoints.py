@@ -106,7 +106,10 @@ class Endpoints(Generic[E]):
                     continue
         fit = self._fit
         if not fit:
-            raise self.source.nothing()
+            self.changed()  # the source may have some, and be about to tell
+            fit = self._fit
+            if not fit:
+                raise self.source.nothing()
         endpoint = choose(fit, now, tried) or among(fit, now, tried[-1:]) or fit[0]
         try:
             return endpoint, endpoint.enter(now)

@@ -11,10 +11,14 @@ from collections.abc import Callable, Collection, Sequence
 from math import exp
 from typing import Any
 
-from .endpoint import DECAY, UNMEASURED, Endpoint
+from .endpoint import Endpoint
 
 FEW = 4
 """Up to so many endpoints are all looked at."""
+LOTS = 50.0
+"""A difference of levels that is worked out without care for the size of numbers: 22 powers of ten."""
+FORGOTTEN = 1e-30
+"""A load of which nothing is left: it was measured many minutes ago."""
 ROLLS = 8
 """Draws that may meet an endpoint which this call has tried; then all are looked at."""
 
@@ -43,12 +47,13 @@ def choose(
             a, b = endpoints[i], endpoints[j + (j >= i)]
             if tried and (a in tried or b in tried):
                 continue
-            # Endpoint.load, twice, without its frame.
-            x, y = a.cost, b.cost
-            x = x * exp((a.measured - now) / DECAY) * (len(a.calls) + 1) if x else len(a.calls) * UNMEASURED
-            y = y * exp((b.measured - now) / DECAY) * (len(b.calls) + 1) if y else len(b.calls) * UNMEASURED
-            x, y = x * x, y * y
-            return a if rand() * (x + y) <= y else b
+            above = a.level - b.level
+            if (
+                not -LOTS < above < LOTS
+            ):  # a difference that decides by itself, or one of which nothing is known
+                return among((a, b), now, (), rand)
+            ratio = exp(above) * (len(a.calls) + 1) / (len(b.calls) + 1)  # of Endpoint.load
+            return a if rand() * (1.0 + ratio * ratio) <= 1.0 else b
     return among(endpoints, now, tried, rand)
 
 
@@ -64,7 +69,7 @@ def among(
         if endpoint in tried:
             continue
         load = endpoint.load(now)
-        if load == 0.0:  # nothing is known of it, and nothing is on its way to find out
+        if load < FORGOTTEN:  # nothing is known of it, and nothing is on its way to find out
             idle.append(endpoint)
         else:
             total += 1.0 / (load * load)

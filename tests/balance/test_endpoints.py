@@ -168,6 +168,15 @@ def test_it_is_unknown_until_the_source_has_said_anything(clock: ManualClock) ->
     assert not Balanced(2, clock).set.unknown
 
 
+def test_a_call_between_the_answer_and_the_telling_of_it(clock: ManualClock) -> None:
+    """The source knows, and its thread has not come to telling it yet."""
+    balanced = Balanced(0, clock)
+    balanced.source.listener = None
+    balanced.source.set(2)
+    balanced.set.wait(5.0, clock)
+    assert balanced.seen() == {0, 1}
+
+
 def test_waiting_in_vain_takes_as_long_as_it_may(clock: ManualClock) -> None:
     balanced = Balanced(0, clock)
     began = clock.monotonic()

@@ -115,6 +115,19 @@ def test_two_different_ones_are_drawn(n: int, seed: int) -> None:
     assert share == pytest.approx(2 / n, abs=0.05)
 
 
+@pytest.mark.parametrize("n", [2, 10])
+@pytest.mark.parametrize("idle", [600.0, 7_000.0, 1e6])
+def test_one_that_was_measured_long_ago_is_as_one_that_never_was(n: int, idle: float) -> None:
+    them = endpoints(n)
+    for endpoint in them:
+        endpoint.heard(None, SUCCESS, 0.03, 0.0)
+    for _ in range(100):
+        assert choose(them, idle) in them
+    for endpoint in them[1:]:
+        endpoint.heard(None, SUCCESS, 0.03, idle)
+    assert {choose(them, idle) for _ in range(500)} >= {them[0]}
+
+
 def test_nobody() -> None:
     assert choose([], 0.0) is None
     assert among([], 0.0) is None
