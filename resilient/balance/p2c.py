@@ -48,9 +48,8 @@ def choose(
             if tried and (a in tried or b in tried):
                 continue
             above = a.level - b.level
-            if (
-                not -LOTS < above < LOTS
-            ):  # a difference that decides by itself, or one of which nothing is known
+            # A difference that decides by itself, or an endpoint of which nothing is known.
+            if not -LOTS < above < LOTS:
                 return among((a, b), now, (), rand)
             ratio = exp(above) * (len(a.calls) + 1) / (len(b.calls) + 1)  # of Endpoint.load
             return a if rand() * (1.0 + ratio * ratio) <= 1.0 else b

@@ -8,13 +8,12 @@ import selectors
 import socket
 import threading
 import weakref
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.clock import SYSTEM_CLOCK, Clock
 from ..core.events import logger
 from ..core.forks import tell_after_fork
-from .dns import Broken, Lookup, Question
+from .dns import Broken, Lookup, Steps
 from .options import Dns
 from .service import Service
 from .state import Answer
@@ -23,7 +22,6 @@ from .wire import Exchange
 if TYPE_CHECKING:
     import dns.message
 
-Steps = Generator[Question, "dns.message.Message", Answer]
 LONGEST_WAIT = 60.0
 """Seconds after which the thread looks whether it is still needed."""
 
@@ -38,7 +36,7 @@ class Refreshed(Protocol):
         """When to look again, in the clock's time."""
         ...
 
-    def begin(self) -> Steps:
+    def begin(self) -> Steps[Answer]:
         """The questions to ask now; is sent their answers."""
         ...
 
@@ -204,7 +202,7 @@ class Round:
                 exchange.abandon()
         self._selector.close()
 
-    def _step(self, thing: Any, steps: Steps, answer: dns.message.Message | Broken | None) -> None:
+    def _step(self, thing: Any, steps: Steps[Answer], answer: dns.message.Message | Broken | None) -> None:
         """Hand an answer to the questions of a thing, and ask the next."""
         try:
             if answer is None:
@@ -223,7 +221,7 @@ class Round:
         else:
             exchange = Exchange(question, self._selector, lambda found: self._step(thing, steps, found))
             self._asking[id(thing)] = exchange
-            exchange.start(self._real())
+            exchange.ask(self._real())
 
 
 class Services:

@@ -89,9 +89,7 @@ class Resolution:
         "_empty_since",
         "_failures",
         "_found_at",
-        "_hurry",
         "_rand",
-        "_suspect",
         "_verified",
         "addresses",
         "answered",
@@ -111,9 +109,7 @@ class Resolution:
         self._asked_at = float("-inf")
         self._found_at = float("-inf")
         self._empty_since: float | None = None
-        self._suspect = False  # a connect failed since the name became empty
         self._failures = 0
-        self._hurry = False  # somebody calls, and there is no endpoint
 
     def tell(self, answer: Answer, now: float, /) -> None:
         """An answer came."""
@@ -121,7 +117,7 @@ class Resolution:
         self._asked_at = now
         if answer.kind is Kind.FOUND:
             self.addresses, self.status, self.why = answer.addresses, READY, ""
-            self._found_at, self._empty_since, self._failures, self._suspect = now, None, 0, False
+            self._found_at, self._empty_since, self._failures = now, None, 0
             self.due = now + self._jittered(min(LONGEST, max(SHORTEST, answer.ttl)))
         elif answer.kind is Kind.EMPTY:
             self._failures = 0
@@ -135,7 +131,6 @@ class Resolution:
             first, most = BACKOFF
             self.due = now + self._jittered(min(most, first * 2.0 ** min(self._failures - 1, 16)))
             self.age(now)
-        self._hurry = False
 
     def age(self, now: float, /) -> None:
         """Time passed without an answer: what can no longer be believed is dropped."""
@@ -150,7 +145,6 @@ class Resolution:
     def connect_failed(self, address: Address, now: float, /) -> None:
         """A connection to an endpoint could not be made: ask again soon."""
         if self._empty_since is not None:
-            self._suspect = True
             self._drop(EMPTY)
         elif self.status == STALE and not self._verified:
             self.addresses = tuple(each for each in self.addresses if each != address)

@@ -21,7 +21,7 @@ PAYLOAD = 1232
 """Bytes of an answer by UDP (DNS flag day 2020): 73 addresses; more come by TCP."""
 TRIES = (0.5, 2.0)
 """Seconds that each nameserver is given, in the first round and in the second: a lost packet costs half a second."""
-_IN_PROGRESS = 65_535  # the longest message
+_LONGEST = 65_535  # bytes of a message
 
 Done = Callable[["dns.message.Message | Broken"], None]
 
@@ -54,10 +54,6 @@ class Exchange:
         self._out = b""
         self._why = "no nameserver"
 
-    def start(self, now: float) -> None:
-        """Ask the first nameserver."""
-        self._next(now)
-
     def ready(self, now: float) -> None:
         """Its socket can be read or written."""
         try:
@@ -86,8 +82,8 @@ class Exchange:
             sock.close()
 
     # -------------------------------------------------------------------------------------------------- its steps
-    def _next(self, now: float) -> None:
-        """Ask the next nameserver."""
+    def ask(self, now: float) -> None:
+        """Ask the first nameserver, or the next."""
         self._drop()
         for seconds, server in self._places:
             self._server, self.due = server, now + seconds
@@ -124,13 +120,13 @@ class Exchange:
         sock = self._sock
         assert sock is not None
         if not self._tcp:
-            return self._parse(sock.recv(_IN_PROGRESS))
+            return self._parse(sock.recv(_LONGEST))
         if self._out:
             self._out = self._out[sock.send(self._out) :]
             if not self._out:
                 self._selector.modify(sock, selectors.EVENT_READ, self)
             return None
-        data = sock.recv(_IN_PROGRESS)
+        data = sock.recv(_LONGEST)
         if not data:
             raise ConnectionResetError
         self._in += data
@@ -171,4 +167,4 @@ class Exchange:
 
     def _failed(self, why: str, now: float) -> None:
         self._why = f"{self._server}: {why}"
-        self._next(now)
+        self.ask(now)

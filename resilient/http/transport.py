@@ -180,7 +180,7 @@ class Base:
 
     def _heard(self, attempt: Attempt, found: Finding | None) -> None:
         """The endpoint learns how it went: ``found`` is None where all is well."""
-        if self._places.watched:  # type: ignore[union-attr]  # it was picked from them
+        if self.endpoints.watched:
             now = self.dependency.clock.monotonic()
             verdict, penalty = SUCCESS, 0.0
             if found is not None:
@@ -192,7 +192,7 @@ class Base:
             attempt.endpoint.heard(attempt.permit, verdict, latency, now, penalty)
 
     def _left(self, attempt: Attempt) -> None:
-        if self._places.watched:  # type: ignore[union-attr]
+        if self.endpoints.watched:
             attempt.endpoint.leave()
 
     def _returned(self, result: Any, logical: Logical) -> Any:

@@ -240,7 +240,8 @@ def _room(request: Any) -> int:
     return max([512, *(int(each.rclass) for each in request.ar if each.rtype == 41)])
 
 
-class _Udp(socketserver.ThreadingUDPServer):
+class _Server(socketserver.ThreadingMixIn, socketserver.BaseServer):
+    address_family: int
     daemon_threads = True
     block_on_close = False
 
@@ -250,15 +251,12 @@ class _Udp(socketserver.ThreadingUDPServer):
         super().__init__(address, handler)
 
 
-class _Tcp(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    block_on_close = False
+class _Udp(_Server, socketserver.UDPServer):
+    pass
+
+
+class _Tcp(_Server, socketserver.TCPServer):
     allow_reuse_address = True
-
-    def __init__(self, address: tuple[str, int], handler: Any, nameserver: Nameserver) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.nameserver = nameserver
-        super().__init__(address, handler)
 
 
 class _UdpQuestion(socketserver.BaseRequestHandler):

@@ -243,7 +243,7 @@ def test_a_silent_nameserver_holds_up_nobody_else(nameserver: Nameserver) -> Non
             order.append(answer.kind.value)
 
     refresher = Refresher()
-    refresher._start = lambda: None  # type: ignore[method-assign]
+    refresher._start = lambda: None  # type: ignore[method-assign]  # turned by hand
     nameserver.set("payments.shop", pods(300))  # by TCP
     with Nameserver() as silent:
         silent.fail("silence")

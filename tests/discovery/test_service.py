@@ -65,7 +65,7 @@ def clock() -> ManualClock:
 def refresher(clock: ManualClock) -> Refresher:
     """Without its thread: tests turn it."""
     refresher = Refresher(clock)
-    refresher._start = lambda: None  # type: ignore[method-assign]
+    refresher._start = lambda: None  # type: ignore[method-assign]  # turned by hand
     return refresher
 
 
@@ -113,7 +113,7 @@ def test_who_waits_is_woken_by_the_first_answer_whatever_it_says(
     for answer in (found(A), NOTHING, BROKEN):
         service = make(refresher, clock, Script(answer))
         woken: list[int] = []
-        assert service.arm(lambda woken=woken: woken.append(1))  # type: ignore[misc]
+        assert service.arm(lambda woken=woken: woken.append(1))  # type: ignore[misc]  # a lambda with a default
         service.start()
         refresher.run_due()
         assert woken == [1]

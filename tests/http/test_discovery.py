@@ -293,7 +293,7 @@ def test_however_many_begin_at_once_it_is_asked_for_once(cluster: Nameserver) ->
         answers: list[int] = []
         with Shop("sync") as shop, Shop("sync") as other:
             callers = [
-                threading.Thread(target=lambda one=one: answers.append(one.send().status_code))  # type: ignore[misc]
+                threading.Thread(target=lambda one=one: answers.append(one.send().status_code))  # type: ignore[misc]  # a lambda with a default
                 for one in (shop, other) * 8
             ]
             for caller in callers:
