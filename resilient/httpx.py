@@ -70,8 +70,11 @@ class Transport(_SyncDriver, httpx.BaseTransport):
         **options: Any,
     ) -> None:
         instrument_when_useful()
-        url = httpx.URL(base_url)
-        dependency = depend(BINDING, name, url, policies, profile, clock, options.get("limits"), endpoints)
+        url = BINDING.url(base_url)
+        limits = options.get("limits")
+        dependency = depend(
+            BINDING, name, url, policies, profile, clock, limits, endpoints, asynchronous=False
+        )
         if transport is None:
             super().__init__(
                 dependency,
@@ -102,8 +105,11 @@ class AsyncTransport(_AsyncDriver, httpx.AsyncBaseTransport):
         **options: Any,
     ) -> None:
         instrument_when_useful()
-        url = httpx.URL(base_url)
-        dependency = depend(BINDING, name, url, policies, profile, clock, options.get("limits"), endpoints)
+        url = BINDING.url(base_url)
+        limits = options.get("limits")
+        dependency = depend(
+            BINDING, name, url, policies, profile, clock, limits, endpoints, asynchronous=True
+        )
         if transport is None:
             super().__init__(
                 dependency,

@@ -42,13 +42,11 @@ class StandardOptions(Options):
         if not isinstance(self.idempotent, bool):  # "false" would repeat what must not be
             self.refuse("idempotent", "must be True or False", "idempotent=True")
         if self.attempt_timeout is not None and self.attempt_timeout >= self.deadline:
-            self.refuse("attempt_timeout", f"must be below the deadline of {self.deadline:g} s")
-
-
-class Standard(Pipeline):
-    """What `standard` makes: a pipeline that also knows the time-out for connections."""
-
-    connect_timeout: float = 1.0
+            self.refuse(
+                "attempt_timeout",
+                f"must be below the deadline of {self.deadline:g} s",
+                f"attempt_timeout={self.deadline / 4:g}, or leave it out",
+            )
 
 
 def standard(
@@ -64,7 +62,7 @@ def standard(
     idempotent: bool = False,
     idempotency_key: Callable[..., str] | None = None,
     clock: Clock = SYSTEM_CLOCK,
-) -> Standard:
+) -> Pipeline:
     """The pipeline for an ordinary dependency.
 
     ``Timeout(deadline) -> Retry -> CircuitBreaker -> RateLimit (with rate=) -> Bulkhead ->
@@ -110,6 +108,6 @@ def standard(
     if rate is not None:
         policies.append(RateLimit(rate))
     policies += [Bulkhead(concurrency), Timeout(attempt_timeout)]
-    pipeline = Standard(*policies, name=name, clock=clock)
+    pipeline = Pipeline(*policies, name=name, clock=clock)
     pipeline.connect_timeout = connect_timeout
     return pipeline

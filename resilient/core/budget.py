@@ -37,6 +37,13 @@ class BudgetOptions(Options):
     stock: int = number(35, low=0, high=1_000_000, integer=True, unit="tokens", hint="stock=35")
     cost: int = number(5, low=1, high=1_000, integer=True, unit="tokens per retry", hint="cost=5")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 0 < self.stock < self.cost:
+            self.refuse(
+                "stock", f"is less than one retry costs, {self.cost}", f"stock={7 * self.cost}, or 0 for none"
+            )
+
 
 class Budget:
     """How many retries a dependency may cost us.

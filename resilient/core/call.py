@@ -6,6 +6,7 @@ or a second attempt pay nothing for it. It is inherited by tasks and by threads 
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -33,8 +34,6 @@ class Call:
         attempt: which attempt of the innermost retry runs, from 1.
         idempotency_key: the key of the logical call, the same on every attempt, or None.
         criticality: how much the call matters.
-        repeatable: whether the operation may be repeated after it may have happened, where the one who makes
-            the call knows (an HTTP client knows its methods); None leaves it to the retry's own options.
     """
 
     # Defaults stand on the class: a copy writes only what differs, and a deadline is set on every call.
@@ -42,8 +41,10 @@ class Call:
     attempt: int = 1
     idempotency_key: str | None = None
     criticality: Criticality = Criticality.CRITICAL
-    repeatable: bool | None = None
-    _children: dict[str, int] | None = None
+    _numbers: dict[str, itertools.count[int]] | None = (
+        None  # of the children of each operation, shared by copies
+    )
+    _place: str = ""  # of the retry that makes this attempt, among the retries inside the keyed call
     _only_deadline = True  # nothing but the deadline differs from the defaults
 
     def with_deadline(self, deadline: float, /) -> Call:
@@ -51,72 +52,66 @@ class Call:
         old = self.deadline
         if old is not None and old < deadline:
             return self
-        if self._only_deadline:
-            call = Call()
-        else:
-            call = self._copy()
-            if self.idempotency_key is not None:
-                call._children = self._count()  # the copy counts on with the same numbers
+        call = Call() if self._only_deadline else self._copy()
         call.deadline = deadline
         return call
 
+    def with_key(self, key: str, /) -> Call:
+        """A copy with an idempotency key of its own, whose children are numbered from 1."""
+        call = self._copy()
+        call.idempotency_key, call._numbers, call._place = key, {}, ""
+        return call
+
+    def for_retry(self, operation: str, /) -> Call:
+        """A copy for a retry that begins inside this keyed call.
+
+        Children of the retry's attempts are numbered within its own place, so that each attempt gives them the same
+        keys, and never those of a call beside the retry."""
+        call = self._copy()
+        call._place = f"{self._place}{operation} {self._next(f'retry {operation}')}/"
+        call._numbers = {}
+        return call
+
     def with_attempt(self, attempt: int, /) -> Call:
-        """A copy for another attempt. Child keys are counted anew, so each attempt makes the same ones."""
+        """A copy for another attempt of the retry that this Call belongs to; its children are numbered anew."""
         call = self._copy()
         call.attempt = attempt
-        return call
-
-    def with_key(self, key: str, /) -> Call:
-        """A copy with an idempotency key of its own."""
-        call = self._copy()
-        call.idempotency_key = key
-        return call
-
-    def with_repeatable(self, repeatable: bool | None, /) -> Call:
-        """A copy that says whether the operation may be repeated."""
-        if self is NO_CALL:
-            return _REPEATABLE if repeatable else _NOT_REPEATABLE if repeatable is False else self
-        call = self._copy()
-        call.repeatable, call._children = repeatable, self._children
+        if self.idempotency_key is not None:
+            call._numbers = {}
         return call
 
     def with_criticality(self, criticality: Criticality, /) -> Call:
         """A copy with another criticality."""
         call = self._copy()
         call.criticality = criticality
-        if self.idempotency_key is not None:
-            call._children = self._count()
         return call
 
     def _copy(self) -> Call:
-        """All but the count of child keys."""
         call = Call()
         call._only_deadline = False
         call.deadline = self.deadline
         call.attempt = self.attempt
         call.idempotency_key = self.idempotency_key
         call.criticality = self.criticality
-        call.repeatable = self.repeatable
+        if self.idempotency_key is not None:
+            call._numbers, call._place = self._numbers, self._place
         return call
 
-    def _count(self) -> dict[str, int]:
-        if self._children is None:
-            self._children = {}
-        return self._children
+    def _next(self, operation: str) -> int:
+        """The number of the next child of its kind: each is given once, however many threads ask."""
+        assert self._numbers is not None
+        return next(self._numbers.setdefault(operation, itertools.count(1)))
 
     def child_key(self, operation: str, /, label: str | None = None) -> str | None:
         """The key for a call made inside this one; None where this one has no key.
 
         The same parent key, operation and label give the same child key in every process, so a redelivered
         job sends the same keys. Without a label the calls of one operation are numbered in the order in which
-        they are made: give labels where that order can change."""
+        they are made, within the retry that makes them: give labels where that order can change."""
         if self.idempotency_key is None:
             return None
         if label is None:
-            counts = self._count()
-            number = counts.get(operation, 0) + 1
-            counts[operation] = number
-            label = str(number)
+            label = f"{self._place}{self._next(operation)}"
         from .keys import child_key
 
         return child_key(self.idempotency_key, operation, label)
@@ -132,8 +127,6 @@ class Call:
 
 
 NO_CALL = Call()
-_REPEATABLE, _NOT_REPEATABLE = NO_CALL._copy(), NO_CALL._copy()  # what most requests begin with
-_REPEATABLE.repeatable, _NOT_REPEATABLE.repeatable = True, False
 CURRENT: ContextVar[Call] = ContextVar("resilient_call", default=NO_CALL)
 
 current_call = CURRENT.get
@@ -187,7 +180,8 @@ def deadline(seconds: float, /, *, clock: Clock = SYSTEM_CLOCK) -> Scope:
     """Everything inside is over ``seconds`` from now, or at the deadline already in force if that is earlier.
 
     Works in sync and async code alike (as a plain ``with``). It stops nothing by itself: every wait of ours
-    inside draws on it (backoff, limiter, queue, the HTTP layer), and no attempt is started after it.
+    inside draws on it (backoff, limiter, queue, the HTTP layer), and no attempt of a retry, of a time-out or over
+    HTTP is started after it.
 
     Args:
         seconds: more than 0.

@@ -102,12 +102,18 @@ class Unfinished(Generic[T]):
 
     A function that runs under a pipeline may return one in place of its result: every admission policy then
     keeps its permit, and gives its verdict, when the stream ends instead of when the function returns. The
-    caller who unwraps ``result`` must see to it that `end` is called, once, from any thread."""
+    caller who unwraps ``result`` must see to it that `end` is called, once, from any thread.
 
-    __slots__ = ("_enders", "result")
+    Args:
+        result: what the caller is to have.
+        body: what it reads from: its ``drain(seconds)``, or ``await adrain(seconds)`` in async code, is called where
+            nobody wants the result, and reads what is left if that is little and comes soon, then closes."""
 
-    def __init__(self, result: T) -> None:
+    __slots__ = ("_enders", "body", "result")
+
+    def __init__(self, result: T, body: Any = None) -> None:
         self.result = result
+        self.body = body
         self._enders: list[Callable[[BaseException | None], None]] = []
 
     def on_end(self, ender: Callable[[BaseException | None], None], /) -> None:
@@ -115,9 +121,29 @@ class Unfinished(Generic[T]):
         self._enders.append(ender)
 
     def end(self, exc: BaseException | None = None, /) -> None:
-        """The stream ended: with ``exc`` where it broke. Further calls do nothing."""
+        """The stream ended: with ``exc`` where it broke. Further calls do nothing.
+
+        Every ender is called, whatever one of them raises; the first such error is raised then."""
+        broken: BaseException | None = None
         while self._enders:
-            self._enders.pop(0)(exc)
+            try:
+                self._enders.pop(0)(exc)
+            except BaseException as error:
+                broken = broken or error
+        if broken is not None:
+            raise broken
+
+    def discard(self, seconds: float, /) -> None:
+        """Nobody wants it: let go of it within ``seconds``, in a way that keeps the connection."""
+        if self.body is not None:
+            self.body.drain(seconds)
+        self.end()
+
+    async def adiscard(self, seconds: float, /) -> None:
+        """The same, in async code."""
+        if self.body is not None:
+            await self.body.adrain(seconds)
+        self.end()
 
 
 class Discarded(Exception):
@@ -127,17 +153,23 @@ class Discarded(Exception):
     into the answer that it holds.
 
     Args:
-        error_type: what logs, events and metrics call it, such as the status of the answer."""
+        error_type: what logs, events and metrics call it, such as the status of the answer.
+        unfinished: what is still arriving of it; permits and verdicts wait for its end. None: it is all there."""
 
-    def __init__(self, error_type: str, /) -> None:
+    def __init__(self, error_type: str, unfinished: Unfinished[Any] | None = None, /) -> None:
         super().__init__(error_type)
         self.error_type = error_type
+        self.unfinished = unfinished
 
     def discard(self, seconds: float, /) -> None:
         """Let go of it; may take up to ``seconds`` to do so in a way that keeps the connection."""
+        if self.unfinished is not None:
+            self.unfinished.discard(seconds)
 
     async def adiscard(self, seconds: float, /) -> None:
         """The same, for async drivers."""
+        if self.unfinished is not None:
+            await self.unfinished.adiscard(seconds)
 
 
 def error_type(exc: BaseException, /) -> str:

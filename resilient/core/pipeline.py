@@ -54,9 +54,13 @@ class Pipeline(Policy):
     """
 
     kind = "pipeline"
+    connect_timeout: float | None
+    """Seconds to connect at most, for client bindings: set by presets, kept where one stands in another pipeline."""
 
     def __init__(self, *policies: Policy, name: str | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
         self.policies = tuple(_flatten(policies))
+        nested = [each.connect_timeout for each in policies if isinstance(each, Pipeline)]
+        self.connect_timeout: float | None = next((each for each in nested if each is not None), None)
         if name is not None and (not isinstance(name, str) or not name):
             raise PolicyError(
                 f"Pipeline: name={name!r} must be a text that names the dependency, or None; write name='payments'"
@@ -130,7 +134,8 @@ class Pipeline(Policy):
 
     async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run ``await fn(*args, **kwargs)`` under these policies, without decorating it."""
-        return await self.abind(fn, self._site(fn))(*args, **kwargs)
+        given = fn if is_async(fn) else _awaited(fn)
+        return await self.abind(given, self._site(fn))(*args, **kwargs)  # type: ignore[no-any-return]
 
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
         run: Callable[..., Any] = inner
@@ -333,6 +338,21 @@ def is_async(fn: Callable[..., Any], /) -> bool:
     return inspect.iscoroutinefunction(fn) or (
         not inspect.isclass(fn) and inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
     )
+
+
+def _awaited(fn: Callable[P, Any]) -> Callable[P, Coroutine[Any, Any, Any]]:
+    """What is no coroutine function may give an awaitable all the same; anything else is a mistake of the caller's."""
+
+    async def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+        result = fn(*args, **kwargs)
+        if not inspect.isawaitable(result):
+            raise PolicyError(
+                f"{_name(fn)} gave {type(result).__name__}, which cannot be awaited; write pipeline.call({_name(fn)}, "
+                "...), without await"
+            )
+        return await result
+
+    return call
 
 
 def refuse_generators(fn: Callable[..., Any], /) -> None:

@@ -17,7 +17,7 @@ from .errors import ConfigError, PolicyError, Rejected
 from .outcome import FAILURE, IGNORED, SUCCESS, Verdict, report_of
 
 if TYPE_CHECKING:
-    from .rows import Guard
+    from .guard import Guard
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,6 +36,9 @@ class Site:
         named: whether the pipeline has a name, and so shares what is registered under it.
         outer: the policies outside this one, outermost first.
         inner: the policies inside this one, outermost first.
+        repeatable: tells from a call's arguments whether the operation may be repeated after it may have happened,
+            where a client binding knows (an HTTP client knows its methods); it makes the idempotency keys then, too.
+            None leaves both to the retry's own options.
         watched: set where the driver is the outermost of its pipeline: while ``RUNTIME.attention`` is set,
             the driver hands the call over to it. Policies that do so say `Policy.watches`; for others the
             pipeline adds a frame.
@@ -48,6 +51,7 @@ class Site:
     named: bool = False
     outer: tuple[Policy, ...] = ()
     inner: tuple[Policy, ...] = ()
+    repeatable: Callable[..., bool] | None = None
     watched: Callable[..., Any] | None = None
 
 
@@ -232,7 +236,7 @@ class Gate(Policy, Generic[T]):
             ...     bulkhead.in_flight
             1
         """
-        from .rows import Guard
+        from .guard import Guard
 
         return Guard(self, clock or self.clock)
 

@@ -8,17 +8,16 @@ form."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from types import CoroutineType, TracebackType
-from typing import Any, Generic, TypeVar
+from types import CoroutineType
+from typing import Any
 
 from .call import CURRENT
 from .clock import Clock
 from .errors import PolicyError, Rejected
 from .events import RUNTIME, Rejection, Waited, emit
-from .outcome import IGNORED, SUCCESS, Unfinished, Verdict
+from .outcome import IGNORED, SUCCESS, Discarded, Unfinished, Verdict
 from .policy import Gate, Site, Wait
 
-T = TypeVar("T")
 Gates = tuple[Gate[Any], ...]
 
 
@@ -93,13 +92,19 @@ def _bind_short(gates: Gates, inner: Callable[..., Any], site: Site) -> Callable
         if kind is Unfinished or kind is CoroutineType:
             return finish_special(result, gates, (permit1, permit2, permit3), now, clock, site)
         end = monotonic()
-        latency = end - now
-        if record3 is not None:
-            record3(permit3, SUCCESS, latency, end)
-        if record2 is not None:
-            record2(permit2, SUCCESS, latency, end)
-        if record1 is not None:
-            record1(permit1, SUCCESS, latency, end)
+        latency, told = end - now, 2
+        try:
+            if record3 is not None:
+                record3(permit3, SUCCESS, latency, end)
+            told = 1
+            if record2 is not None:
+                record2(permit2, SUCCESS, latency, end)
+            told = 0
+            if record1 is not None:
+                record1(permit1, SUCCESS, latency, end)
+        except BaseException:  # a gate of the user's does not keep those further out from their permits
+            succeeded(gates[:told], (permit1, permit2), result, now, clock)
+            raise
         return result
 
     return call
@@ -143,13 +148,19 @@ def _abind_short(
         if kind is Unfinished or kind is CoroutineType:
             return finish_special(result, gates, (permit1, permit2, permit3), now, clock, site)
         end = monotonic()
-        latency = end - now
-        if record3 is not None:
-            record3(permit3, SUCCESS, latency, end)
-        if record2 is not None:
-            record2(permit2, SUCCESS, latency, end)
-        if record1 is not None:
-            record1(permit1, SUCCESS, latency, end)
+        latency, told = end - now, 2
+        try:
+            if record3 is not None:
+                record3(permit3, SUCCESS, latency, end)
+            told = 1
+            if record2 is not None:
+                record2(permit2, SUCCESS, latency, end)
+            told = 0
+            if record1 is not None:
+                record1(permit1, SUCCESS, latency, end)
+        except BaseException:  # a gate of the user's does not keep those further out from their permits
+            succeeded(gates[:told], (permit1, permit2), result, now, clock)
+            raise
         return result
 
     return call
@@ -162,7 +173,7 @@ def _bind_general(gates: Gates, inner: Callable[..., Any], site: Site) -> Callab
     def call(*args: Any, **kwargs: Any) -> Any:
         if watched is not None and runtime.attention:
             return watched(*args, **kwargs)
-        admission = Admission(tuple([gate.select(args, kwargs) for gate in gates]), site.clock, site)
+        admission = Admission(_selected(gates, args, kwargs, site), site.clock, site)
         admission.enter()
         try:
             result = inner(*args, **kwargs)
@@ -182,7 +193,7 @@ def _abind_general(
     async def call(*args: Any, **kwargs: Any) -> Any:
         if watched is not None and runtime.attention:
             return await watched(*args, **kwargs)
-        admission = Admission(tuple([gate.select(args, kwargs) for gate in gates]), site.clock, site)
+        admission = Admission(_selected(gates, args, kwargs, site), site.clock, site)
         await admission.aenter()
         try:
             result = await inner(*args, **kwargs)
@@ -192,6 +203,15 @@ def _abind_general(
         return admission.returned(result)
 
     return call
+
+
+def _selected(gates: Gates, args: tuple[Any, ...], kwargs: dict[str, Any], site: Site) -> Gates:
+    """The gates for a call with these arguments."""
+    try:
+        return tuple([gate.select(args, kwargs) for gate in gates])
+    except Rejected as exc:
+        rejected(exc, site)
+        raise
 
 
 class Admission:
@@ -245,54 +265,6 @@ class Admission:
         return result
 
 
-class Guard(Generic[T]):
-    """Admission through one gate as a block: ``with`` and ``async with``. See `Gate.guard`."""
-
-    __slots__ = ("_admission",)
-
-    def __init__(self, gate: Gate[T], clock: Clock) -> None:
-        self._admission = Admission((gate,), clock, None)
-
-    def __enter__(self) -> T:
-        admission = self._admission
-        if _loop_is_running():
-            # A blocking wait would stop the loop, and with it whoever could end the wait.
-            admission.now = admission.clock.monotonic()
-            gate = admission.gates[0]
-            permit = gate.admit(admission.now)
-            if permit.__class__ is Wait:
-                gate.abandon(permit, admission.now)
-                raise PolicyError(
-                    f"{gate.kind}.guard(): `with` would have to wait inside a running event loop; write "
-                    "`async with`"
-                )
-            admission.permits.append(permit)
-        else:
-            admission.enter()
-        return admission.permits[0]  # type: ignore[no-any-return]
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._admission.leave(exc)
-
-    async def __aenter__(self) -> T:
-        await self._admission.aenter()
-        return self._admission.permits[0]  # type: ignore[no-any-return]
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._admission.leave(exc)
-
-
-def _loop_is_running() -> bool:
-    import sys
-
-    asyncio = sys.modules.get("asyncio")  # not loaded: no loop of it can be running
-    return asyncio is not None and asyncio._get_running_loop() is not None
-
-
 # ------------------------------------------------------------------------------------------------- slow parts
 def verdict_of(gate: Gate[Any], exc: BaseException) -> Verdict:
     return gate.judge(None, exc) if isinstance(exc, Exception) else IGNORED
@@ -300,32 +272,38 @@ def verdict_of(gate: Gate[Any], exc: BaseException) -> Verdict:
 
 def failed(gates: Gates, permits: Sequence[Any], exc: BaseException, now: float, clock: Clock) -> None:
     """Every gate hears its own verdict on the failure, the innermost first."""
-    end = clock.monotonic()
-    for i in range(len(gates) - 1, -1, -1):
-        try:
-            verdict = verdict_of(gates[i], exc)
-        except BaseException:
-            _let_go(gates, permits, i, now, end)
-            raise
-        gates[i].record(permits[i], verdict, end - now, end)
+    if isinstance(exc, Discarded) and exc.unfinished is not None:
+        # The answer is a failure and still arrives: permits are held until it ends, in whatever way.
+        exc.unfinished.on_end(lambda broken: _told(gates, permits, None, exc, now, clock))
+    else:
+        _told(gates, permits, None, exc, now, clock)
 
 
 def succeeded(gates: Gates, permits: Sequence[Any], result: Any, now: float, clock: Clock) -> None:
     """Every gate hears its own verdict on the result, the innermost first."""
+    _told(gates, permits, result, None, now, clock)
+
+
+def _told(
+    gates: Gates, permits: Sequence[Any], result: Any, exc: BaseException | None, now: float, clock: Clock
+) -> None:
     end = clock.monotonic()
+    broken: BaseException | None = None
     for i in range(len(gates) - 1, -1, -1):
+        gate, verdict = gates[i], SUCCESS
         try:
-            verdict = gates[i].judge(result, None) if gates[i].judges_results else SUCCESS
-        except BaseException:
-            _let_go(gates, permits, i, now, end)
-            raise
-        gates[i].record(permits[i], verdict, end - now, end)
-
-
-def _let_go(gates: Gates, permits: Sequence[Any], last: int, now: float, end: float) -> None:
-    """A judge raised, as a predicate of the user's may: this gate and those further out have their permits back."""
-    for i in range(last, -1, -1):
-        gates[i].record(permits[i], IGNORED, end - now, end)
+            if exc is not None:
+                verdict = verdict_of(gate, exc)
+            elif gate.judges_results:
+                verdict = gate.judge(result, None)
+        except BaseException as error:  # as a predicate of the user's may: the permit comes back all the same
+            broken, verdict = broken or error, IGNORED
+        try:
+            gate.record(permits[i], verdict, end - now, end)
+        except BaseException as error:  # nor does a gate of the user's keep those further out from theirs
+            broken = broken or error
+    if broken is not None:
+        raise broken
 
 
 def turned_away(
@@ -333,11 +311,16 @@ def turned_away(
 ) -> None:
     """The call will not run: the gates that had let it in take their permits back, the innermost first."""
     now = clock.monotonic()
+    broken: BaseException | None = None
     for gate, permit in reversed(list(zip(gates, permits, strict=False))):
-        if (
-            permit is not _ABSENT and permit.__class__ is not Wait
-        ):  # a wait was settled or abandoned where it was made
+        if permit is _ABSENT or permit.__class__ is Wait:  # a wait was settled or abandoned where it was made
+            continue
+        try:
             gate.cancel(permit, now)
+        except BaseException as error:
+            broken = broken or error
+    if broken is not None:
+        raise broken
     rejected(exc, site)
 
 

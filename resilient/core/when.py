@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,11 @@ class When:
     ) -> None:
         self._classes, self._predicates = _sorted(errors)
         self._unless_classes, self._unless_predicates = _sorted(unless)
+        if result is not None and (not callable(result) or inspect.iscoroutinefunction(result)):
+            raise PolicyError(
+                f"When: result={result!r} must be a plain function of the result; write "
+                "result=lambda page: page is None"
+            )
         self.judges_result = result
 
     def covers(self, exc: BaseException, /) -> bool:
@@ -50,6 +56,11 @@ class When:
             if unless(exc):
                 return False
         return not isinstance(exc, self._unless_classes)
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it names every failure there is."""
+        return Exception in self._classes and not self._unless_classes and not self._unless_predicates
 
     def overlaps(self, other: When, /) -> bool:
         """Whether both name related exception classes; predicates are not looked into."""
@@ -65,16 +76,21 @@ class When:
         return f"When({', '.join(names)}{', unless ' + ', '.join(unless) if unless else ''})"
 
     @classmethod
-    def of(cls, value: Any, /, *, policy: str, field: str, example: str = "") -> When:
+    def of(cls, value: Any, /, *, policy: str, field: str, example: str = "", results: bool = False) -> When:
         """What a user may write for a set of failures: a `When`, a class, a predicate, or a tuple of
-        these."""
+        these; ``results``: whether results are looked at too."""
         if isinstance(value, When):
+            if value.judges_result is not None and not results:
+                raise PolicyError(
+                    f"{policy}: {field}={value!r} has result=, and results are not looked at here; leave it out, or "
+                    "put Retry(on=When(result=...)) around the call"
+                )
             return value
         try:
             return cls(*value) if isinstance(value, (tuple, list, set, frozenset)) else cls(value)
         except PolicyError:
             raise PolicyError(
-                f"{policy}: {field}={value!r} must be exception classes or predicates; "
+                f"{policy}: {field}={value!r} must be exception classes or predicates (plain functions, not async); "
                 f"write {example or f'{field}=(ConnectionError, TimeoutError) or {field}=TRANSIENT'}"
             ) from None
 
@@ -91,11 +107,12 @@ def _sorted(errors: Any) -> tuple[tuple[type[Exception], ...], tuple[Predicate, 
                     "SystemExit are never classified; write Exception or a subclass of it"
                 )
             classes.append(each)
-        elif callable(each):
+        elif callable(each) and not inspect.iscoroutinefunction(each):
             predicates.append(each)
         else:
             raise PolicyError(
-                f"When: {each!r} is neither an exception class nor a predicate; write one of these"
+                f"When: {each!r} is neither an exception class nor a plain function that says yes or no (an async one "
+                "always says yes); write one of these"
             )
     return tuple(classes), tuple(predicates)
 

@@ -46,8 +46,12 @@ class AsyncBackend:
         await stream.connect(
             lambda: loop.create_connection(lambda: stream, host, port, local_addr=local), timeout
         )
-        for option in socket_options or ():
-            stream.get_extra_info("socket").setsockopt(*option)
+        try:
+            for option in socket_options or ():
+                stream.get_extra_info("socket").setsockopt(*option)
+        except OSError as exc:
+            stream.kill()
+            raise self._core.ConnectError(exc) from exc
         return carried(timeout, stream)
 
     async def connect_unix_socket(
@@ -130,10 +134,11 @@ class AsyncioStream(asyncio.Protocol):
             raise
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        seconds = clip(timeout, self._core.ReadTimeout)
         if not self._buffer and not self._eof:
             self._reader = self._loop.create_future()
             try:
-                await self._wait(self._reader, clip(timeout, self._core.ReadTimeout), self._core.ReadTimeout)
+                await self._wait(self._reader, seconds, self._core.ReadTimeout)
             finally:
                 self._reader = None
         buffer = self._buffer

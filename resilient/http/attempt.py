@@ -120,17 +120,24 @@ class Attempt:
         if name.endswith("send_request_headers.started") and not opens_tunnel:
             self.sent = True
 
-    def extensions(self, given: dict[str, Any], trace: Any) -> dict[str, Any]:
+    def extensions(self, given: dict[str, Any], trace: Any, *, cut: bool = False) -> dict[str, Any]:
         """The request's extensions for the core: time-outs that know this attempt, and the trace.
 
         Args:
             given: the request's own.
             trace: `trace` or `atrace`, where the core's events are to tell what was sent; None: the stream does.
+            cut: whether the time-outs are read as mere floats, by streams that are not ours: none is longer then than
+                what is left now.
         """
         found = {**given}
         found.pop("resilient", None)
         timeout = given.get("timeout") or {}
         connect, read, write = timeout.get("connect"), timeout.get("read"), timeout.get("write")
+        if cut and self.deadline is not None:
+            left = max(0.0, self.deadline - self.clock())
+            connect, read, write = (
+                left if each is None else min(each, left) for each in (connect, read, write)
+            )
         if self.connect_timeout is not None and (connect is None or connect > self.connect_timeout):
             connect = self.connect_timeout
         reading = self._phase(read)
@@ -185,12 +192,12 @@ def failure(exc: BaseException, attempt: Attempt, /, *, foreign: bool = False) -
 
     Args:
         foreign: whether what sent it is a transport of the user's: an error of another kind is the callee's then, as
-            with a plain function. Out of our own it can only come from the caller's side, such as a body that is made
-            while it is sent: no fault of the callee. Neither is mended by another attempt.
+            with a plain function; out of our own it comes from the caller's side. Neither is mended by another attempt.
     """
-    if isinstance(exc, Exception) and not _of_the_network(exc):
+    own = attempt.body is not None and attempt.body.error is not None  # the caller's body could not be made
+    if own or (isinstance(exc, Exception) and not _of_the_network(exc)):
         evidence = Evidence.UNKNOWN if attempt.sent else Evidence.NOT_SENT
-        return Finding(evidence, False, FAILURE if foreign else IGNORED)
+        return Finding(evidence, False, FAILURE if foreign and not own else IGNORED)
     name = type(exc).__name__
     if name in ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "DecodingError"):
         evidence = Evidence.UNKNOWN if attempt.sent else Evidence.NOT_SENT

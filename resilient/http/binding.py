@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from ..core.errors import OutcomeUnknown, Rejected, ResilientError, TimedOut
+from ..core.errors import OutcomeUnknown, PolicyError, Rejected, ResilientError, TimedOut
 from ..core.outcome import report_of
 from .body import AsyncBody, RequestBody, SyncBody
 
@@ -47,16 +47,27 @@ class Binding:
         self._errors: dict[type, type] = {getattr(core, name): getattr(sdk, name) for name in _NAMES}
         self.target: Any = type("Target", (_Target, core.URL), {})
         self.request: Any = type("Request", (_Request, core.Request), {})
+        both = (RequestBody, sdk.SyncByteStream, sdk.AsyncByteStream)
+        self._request_body: Any = type("RequestBody", both, {})
         self.sync_body: Any = type("SyncBody", (SyncBody, sdk.SyncByteStream), {})
         self.async_body: Any = type("AsyncBody", (AsyncBody, sdk.AsyncByteStream), {})
         self._joined: dict[tuple[type, type], type] = {}
+
+    def url(self, base_url: Any) -> Any:
+        """The SDK's URL."""
+        if not isinstance(base_url, (str, self.sdk.URL)):
+            raise PolicyError(
+                f"client: base_url={base_url!r} must be the service's URL; write base_url='http://payments.shop.svc'"
+            )
+        return self.sdk.URL(base_url)
 
     def request_body(self, request: Any) -> RequestBody | None:
         """The body of a request that is not in memory; None where it is."""
         try:
             request.content  # noqa: B018  (raises where the body is a stream)
         except self.sdk.RequestNotRead:
-            return RequestBody(request.stream)
+            body: RequestBody = self._request_body(request.stream)
+            return body
         return None
 
     def sdk_error(self, exc: BaseException, request: Any) -> Exception | None:

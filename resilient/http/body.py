@@ -9,7 +9,8 @@ import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
-from ..core.errors import PolicyError
+from ..core.errors import PolicyError, TimedOut
+from ..core.outcome import IGNORED, attach
 
 DRAIN_BYTES = 65_536
 """Of an answer that nobody wants: more than that is dearer to read than a new connection is to make."""
@@ -25,27 +26,39 @@ class RequestBody:
         stream: the SDK's stream.
     """
 
-    __slots__ = ("_rewind", "replayable", "started", "stream")
+    __slots__ = ("_rewind", "error", "replayable", "started", "stream")
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.started = False
+        self.error: Exception | None = (
+            None  # the body's own: raised where the caller makes it, not by the network
+        )
         self._rewind = _rewinder(stream)
         self.replayable = self._rewind is not None
 
     def _begin(self) -> None:
+        self.error = None
         if self.started and self._rewind is not None:
             self._rewind()
         self.started = True
 
     def __iter__(self) -> Iterator[bytes]:
-        self._begin()
-        yield from self.stream
+        try:
+            self._begin()
+            yield from self.stream
+        except Exception as exc:
+            self.error = exc
+            raise
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        self._begin()
-        async for chunk in self.stream:
-            yield chunk
+        try:
+            self._begin()
+            async for chunk in self.stream:
+                yield chunk
+        except Exception as exc:
+            self.error = exc
+            raise
 
 
 def _rewinder(stream: Any) -> Callable[[], object] | None:
@@ -142,6 +155,9 @@ class ResponseBody:
         self._translate = translate
         self._give_back: Callable[[], None] | None = give_back
         self._error: BaseException | None = None
+        self._waited = (
+            attempt.clock() - attempt.began
+        )  # seconds in which the peer let us wait, and not the reader
         self.read_to_end = False
         self.on_end: Callable[[BaseException | None], None] | None = None
         self.close_inner: Callable[[], Any] | None = (
@@ -163,6 +179,9 @@ class ResponseBody:
         translated = self._translate(exc) if isinstance(exc, Exception) else None
         if translated is not None:
             self._error = translated
+        attempt = self._attempt
+        if isinstance(self._error, TimedOut) and self._waited < (attempt.clock() - attempt.began) / 2:
+            attach(self._error, verdict=IGNORED)  # it was the reader who took so long
         return translated
 
     def __del__(self) -> None:
@@ -176,11 +195,17 @@ class SyncBody(ResponseBody):
     """A response body of a sync client."""
 
     def __iter__(self) -> Iterator[bytes]:
+        clock = self._attempt.clock
         try:
-            yield from self._stream
+            began = clock()
+            for chunk in self._stream:
+                self._waited += clock() - began
+                yield chunk
+                began = clock()
             self._stream.close()
             self.read_to_end = True
         except BaseException as exc:
+            self._waited += clock() - began
             error = self._failed(exc)
             if error is None:
                 raise
@@ -199,8 +224,8 @@ class SyncBody(ResponseBody):
                 left -= len(chunk)
                 if left < 0:
                     break
-        except Exception:  # noqa: S110  (thrown away, whatever it was)
-            pass
+        except Exception:  # thrown away, whatever it was
+            self._error = None
         finally:
             self.close()
 
@@ -209,12 +234,17 @@ class AsyncBody(ResponseBody):
     """A response body of an async client."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        clock = self._attempt.clock
         try:
+            began = clock()
             async for chunk in self._stream:
+                self._waited += clock() - began
                 yield chunk
+                began = clock()
             await self._stream.aclose()
             self.read_to_end = True
         except BaseException as exc:
+            self._waited += clock() - began
             error = self._failed(exc)
             if error is None:
                 raise
@@ -235,8 +265,8 @@ class AsyncBody(ResponseBody):
                 left -= len(chunk)
                 if left < 0:
                     break
-        except Exception:  # noqa: S110  (thrown away, whatever it was)
-            pass
+        except Exception:  # thrown away, whatever it was
+            self._error = None
         finally:
             await self.aclose()
 

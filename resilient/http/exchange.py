@@ -68,13 +68,15 @@ class Base:
         error = self.error(exc, attempt, request)
         return None if error is None else self.binding.own_error(error, request)
 
-    def _small(self, request: Any, response: Any) -> bool:
-        if request.method == "HEAD" or response.status in (204, 304):
-            return True
-        for name, value in response.headers:
-            if name.lower() == b"content-length":
-                return bool(value.isdigit() and len(value) < 7 and int(value) <= SMALL)
-        return False
+
+def is_small(request: Any, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the body of an answer is announced to be small."""
+    if request.method == "HEAD" or status in (204, 304):
+        return True
+    for name, value in headers:
+        if name.lower() == b"content-length":
+            return bool(value.isdigit() and len(value) < 7 and int(value) <= SMALL)
+    return False
 
 
 class SyncExchange(Base):
@@ -98,7 +100,7 @@ class SyncExchange(Base):
             finally:
                 if attempt.kill is not None:  # the connection was made just now
                     connection.kill = attempt.kill
-            if self._small(request, response):
+            if is_small(request, response.status, response.headers):
                 stream = self.binding.sdk.ByteStream(b"".join(response.stream))
                 response.stream.close()
                 pool.give(connection, clock())
@@ -144,7 +146,7 @@ class AsyncExchange(Base):
             finally:
                 if attempt.kill is not None:  # the connection was made just now
                     connection.kill = attempt.kill
-            if self._small(request, response):
+            if is_small(request, response.status, response.headers):
                 stream = self.binding.sdk.ByteStream(b"".join([chunk async for chunk in response.stream]))
                 await response.stream.aclose()
                 pool.give(connection, clock())

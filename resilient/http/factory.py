@@ -13,7 +13,7 @@ from ..balance.endpoints import Endpoints, Fixed
 from ..config.settings import SETTINGS
 from ..core.clock import Clock
 from ..core.errors import PolicyError
-from ..core.pipeline import Pipeline
+from ..core.pipeline import Pipeline, is_async
 from ..core.policy import Policy
 from ..discovery.address import Address, parse_address
 from ..discovery.options import is_port_name
@@ -22,11 +22,12 @@ from ..discovery.service import Service
 from ..discovery.source import Source, Static
 from ..policies.breaker import CircuitBreaker
 from ..policies.fallback import Fallback
+from ..policies.retry import Retry
+from ..policies.timeout import Timeout
 from ..presets import standard
 from .attempt import Attempt
 from .binding import Binding
 from .logical import Dependency, is_ours
-from .pool import MAX_IDLE
 from .profiles import Profile, profile_of
 from .transport import Places
 
@@ -108,7 +109,8 @@ class Wiring:
         self._options = {"uds": uds, "local_address": local_address, "socket_options": socket_options}
         self._pool: dict[str, Any] = {}
         if limits is not None:
-            self._pool["max_idle"] = MAX_IDLE if limits.keepalive_expiry is None else limits.keepalive_expiry
+            never = limits.keepalive_expiry is None
+            self._pool["max_idle"] = float("inf") if never else limits.keepalive_expiry
             if limits.max_keepalive_connections is not None:
                 self._pool["keep"] = limits.max_keepalive_connections
 
@@ -137,8 +139,14 @@ def assemble(
     wiring: Wiring, dependency: Dependency, base_url: Any, endpoints: Sequence[str], port: str | None
 ) -> tuple[Callable[[], Places], Any]:
     """How to find out where a dependency is, and what sends elsewhere."""
-    if isinstance(endpoints, str) or (port is not None and not is_port_name(port)):
+    if not isinstance(endpoints, (list, tuple)) or (port is not None and not is_port_name(port)):
         raise PolicyError(_wrong_place(endpoints, port))
+    dials_itself = "uds=" if wiring.dials_elsewhere else "proxy=" if wiring.proxy is not None else None
+    if endpoints and dials_itself:
+        raise PolicyError(
+            f"client: endpoints={list(endpoints)} would be without effect beside {dials_itself}, which says where to "
+            "dial; leave one of them out"
+        )
     addresses = [parse_address(each, field="client: endpoints") for each in endpoints]
     if addresses and port is not None:
         raise PolicyError(f"client: port={port!r} is looked up, and endpoints= is not; leave one of them out")
@@ -166,8 +174,9 @@ def assemble(
 
 
 def _wrong_place(endpoints: Any, port: Any) -> str:
-    if isinstance(endpoints, str):
-        return f"client: endpoints={endpoints!r} must be a list; write [{endpoints!r}]"
+    if not isinstance(endpoints, (list, tuple)):
+        instead = [endpoints] if isinstance(endpoints, str) else ["10.0.0.7:8080", "10.0.0.8:8080"]
+        return f"client: endpoints={endpoints!r} must be a list; write endpoints={instead}"
     return (
         f"client: port={port!r} must be the name of the Service's port, such as 'http'; a number belongs into "
         "base_url, 'http://payments.shop.svc:8080'"
@@ -207,6 +216,9 @@ def refuse_beside_transport(endpoints: Sequence[str], port: str | None, options:
     """A transport of the user's connects by itself: options that say how would be without effect."""
     useless = [name for name in _CONNECTION_OPTIONS if name in options]
     useless += ["endpoints"] * bool(endpoints) + ["port"] * (port is not None)
+    unknown = options.keys() - {*_CONNECTION_OPTIONS, "trust_env"}
+    if unknown:
+        raise TypeError(f"client: {', '.join(sorted(unknown))}: there is no such option")
     if useless:
         raise PolicyError(
             f"client: {', '.join(useless)} would be without effect beside transport=; give them to that "
@@ -248,10 +260,6 @@ def split(options: dict[str, Any], endpoints: Sequence[str]) -> Given:
         return Given(client, connection, {})
     client.pop("transport", None)
     connection["trust_env"] = trust_env
-    if endpoints and connection.get("proxy") is not None:
-        raise PolicyError(
-            "client: a proxy dials by itself, so endpoints= would be without effect; leave one of them out"
-        )
     proxies = environment_proxies() if trust_env and not endpoints and connection.get("proxy") is None else {}
     return Given(client, connection, proxies)
 
@@ -265,6 +273,8 @@ def depend(
     clock: Clock | None,
     limits: Any,
     endpoints: Sequence[str],
+    *,
+    asynchronous: bool,
 ) -> Dependency:
     """What a client's arguments say of the service.
 
@@ -281,6 +291,11 @@ def depend(
         pipeline: Pipeline = standard(name, **settings)
     else:
         pipeline = policies if isinstance(policies, Pipeline) else Pipeline(policies)
+        if pipeline.name not in (None, name):
+            raise PolicyError(
+                f"client: policies= are those of {pipeline.name!r}, the client is {name!r}: budget and metrics would "
+                "go under two names; give both the same, or the pipeline none"
+            )
         if pipeline.name is None:
             pipeline = Pipeline(pipeline, name=name, clock=pipeline.clock if clock is None else clock)
         if clock is not None and clock is not pipeline.clock:
@@ -294,11 +309,7 @@ def depend(
                 "policies="
             )
     for policy in pipeline:
-        if isinstance(policy, Fallback) and not callable(policy.options.fallback):
-            raise PolicyError(
-                f"client: policies= has {policy}, one value for all calls, and each must get a response of its own; "
-                "write Fallback(lambda request: httpx.Response(200, json=[]))"
-            )
+        _refuse_in_clients(policy, asynchronous)
     if base_url.scheme not in ("http", "https") or not base_url.host:
         raise PolicyError(
             f"client: base_url={str(base_url)!r} must be an absolute http or https URL; write "
@@ -308,6 +319,31 @@ def depend(
     return Dependency(
         name, binding, authority, pipeline, profile_of(profile), bool(endpoints) or is_ours(base_url.host)
     )
+
+
+def _refuse_in_clients(policy: Policy, asynchronous: bool) -> None:
+    """What would be wrong at the first request is said when the client is built."""
+    if isinstance(policy, Fallback):
+        if not callable(policy.options.fallback):
+            raise PolicyError(
+                f"client: policies= has {policy}, one value for all calls, and each must get a response of its own; "
+                "write Fallback(lambda request: httpx.Response(200, json=[]))"
+            )
+        if not asynchronous and is_async(policy.options.fallback):
+            raise PolicyError(
+                f"client: policies= has {policy}, which is async, and the client is sync; write a sync fallback, or "
+                "async_client(...)"
+            )
+    elif isinstance(policy, Timeout) and policy.options.walk_away and asynchronous:
+        raise PolicyError(
+            "client: policies= has Timeout(walk_away=True), which is for sync functions; leave it out: async requests "
+            "are cancelled"
+        )
+    elif isinstance(policy, Retry) and policy.options.idempotent:
+        raise PolicyError(
+            "client: policies= has Retry(idempotent=True), and what may be repeated over HTTP is said by method and "
+            "by profile=; leave it out, and write profile='supported' for a service that honours idempotency keys"
+        )
 
 
 def _core_proxy(binding: Binding, proxy: Any) -> Any:

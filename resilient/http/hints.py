@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
+from ..core.clock import SYSTEM_CLOCK
 from ..core.outcome import FAILURE, IGNORED, Evidence, Verdict
 
 _LONGEST = 128
@@ -35,11 +35,18 @@ class Finding(NamedTuple):
     why_not: str | None = None
 
 
-def answer(status: int, headers: Mapping[str, str], *, keyed: bool = False) -> Finding | None:
+def answer(
+    status: int,
+    headers: Mapping[str, str],
+    *,
+    keyed: bool = False,
+    wall: Callable[[], float] = SYSTEM_CLOCK.time,
+) -> Finding | None:
     """What an answer says, by its status and headers; None: it is simply an answer.
 
     Args:
         keyed: whether the server is known to honour idempotency keys; only then is its word on one believed.
+        wall: seconds since the epoch, for dates.
     """
     if status < 400:
         return None
@@ -67,11 +74,11 @@ def answer(status: int, headers: Mapping[str, str], *, keyed: bool = False) -> F
     if should == "false":
         return found._replace(transient=False, why_not="server")
     if found.transient and (status in (408, 409, 425, 429) or status >= 500):
-        return found._replace(retry_after=retry_after(headers))
+        return found._replace(retry_after=retry_after(headers, wall))
     return found
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str], wall: Callable[[], float] = SYSTEM_CLOCK.time) -> float | None:
     """Seconds of ``Retry-After`` (RFC 9110 10.2.3), as a number or a date; None where it is absent or
     nonsense.
 
@@ -87,7 +94,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if at is None:
         return None
     now = _date(headers.get("date", "")[:_LONGEST])
-    return max(0.0, at - (time.time() if now is None else now))
+    return max(0.0, at - (wall() if now is None else now))
 
 
 def _date(value: str) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import weakref
 from typing import Any
 
 from ..core.call import CURRENT, Call, Criticality
@@ -14,9 +15,12 @@ from ..core.clock import Clock
 from ..core.errors import DeadlineExceeded, NoEndpoints, PolicyError, Rejected, ResilientError, TimedOut
 from ..core.events import RUNTIME, Rejection, emit
 from ..core.keys import new_key
-from ..core.outcome import SUCCESS, Discarded, Evidence, Report, attach, report_of
+from ..core.options import seconds
+from ..core.outcome import IGNORED, SUCCESS, Discarded, Evidence, Report, Unfinished, attach, report_of
 from ..core.pipeline import Pipeline
 from ..core.policy import verdict_on
+from ..policies.retry.options import RetryOptions
+from ..policies.retry.state import key_of
 from ..policies.timeout import Timeout
 from .binding import Binding
 from .profiles import IDEMPOTENT_METHODS, METHODS_WITH_KEY, Profile
@@ -38,18 +42,24 @@ class Logical:
         unknown: whether an attempt may have happened, and nothing is known of it.
         address: the endpoint of the last attempt.
         repeatable: whether the request may be sent again after it may have happened.
-        response: the answer of the last attempt that got one.
+        response: the answer of the last attempt that got one, while the hop lasts.
+        hops: requests of it that were handed to us, and whether one was a redirect's.
     """
 
     __slots__ = (
+        "_challenged",
+        "_hop",
+        "_redirect",
         "address",
         "attempts",
         "body",
         "deadline",
         "evidence",
         "fresh",
+        "hops",
         "key",
         "made_key",
+        "redirected",
         "repeatable",
         "response",
         "tried",
@@ -69,6 +79,35 @@ class Logical:
         self.repeatable = False
         self.body: Any = None
         self.response: Any = None
+        self.hops = 0
+        self.redirected = False
+        self._hop = 0
+        self._redirect: Any = None
+        self._challenged: list[tuple[bytes, bytes]] | None = None
+
+    def hop_began(self, request: Any) -> None:
+        """A request of the call is handed to us: the first, or that of a redirect or an auth flow."""
+        number = id(request)
+        self.redirected = self.redirected or self._hop not in (0, number)
+        self._hop = number
+        self.hops += 1
+
+    def hop_ended(self, request: Any, response: Any) -> None:
+        """It was answered; remember what tells the call's next hop from another call."""
+        self.response = None  # the SDK lets the response hold the request, and that holds us
+        status = response.status_code
+        self._redirect = weakref.ref(response) if 300 <= status < 400 else None
+        self._challenged = list(request.headers.raw) if status in (401, 403, 407) else None
+
+    def is_over(self, request: Any) -> bool:
+        """Whether ``request``, which bears our state, comes from another ``client.send()``.
+
+        A request object comes again when an auth flow answers a challenge, with other headers than before; else it was
+        sent again. The request of a redirect that the SDK follows is on no response's ``next_request``."""
+        if self._hop == id(request):
+            return self._challenged is None or self._challenged == request.headers.raw
+        response = None if self._redirect is None else self._redirect()
+        return response is not None and response.next_request is request
 
     def begin_attempt(self, endpoint: Any) -> None:
         """Another attempt, at ``endpoint``."""
@@ -107,23 +146,9 @@ def _good_report(attempts: int, endpoint: str | None) -> Report:
 class Answered(Discarded):
     """An answer that policies are to see as a failure. It becomes the response again when all is said."""
 
-    def __init__(self, response: Any) -> None:
-        super().__init__(str(response.status_code))
+    def __init__(self, response: Any, unfinished: Unfinished[Any] | None) -> None:
+        super().__init__(str(response.status_code), unfinished)
         self.response = response
-
-    def discard(self, seconds: float, /) -> None:
-        drain = getattr(self.response.stream, "drain", None)
-        if drain is None:
-            self.response.close()
-        else:
-            drain(seconds)
-
-    async def adiscard(self, seconds: float, /) -> None:
-        drain = getattr(self.response.stream, "adrain", None)
-        if drain is None:
-            await self.response.aclose()
-        else:
-            await drain(seconds)
 
 
 class Dependency:
@@ -156,8 +181,10 @@ class Dependency:
         self.ours = ours
         self.clock: Clock = pipeline.clock
         self.total = _total(pipeline)
-        self.max_attempts: int = pipeline["retry"].options.attempts if "retry" in pipeline else 1
-        self.connect_timeout: float | None = getattr(pipeline, "connect_timeout", None)
+        retry: RetryOptions | None = pipeline["retry"].options if "retry" in pipeline else None
+        self.max_attempts = 1 if retry is None else retry.attempts
+        self.key_options = retry if retry is not None and retry.idempotency_key is not None else None
+        self.connect_timeout = pipeline.connect_timeout
 
     def owns(self, request: Any) -> bool:
         """Whether the request goes to the client's own authority, and not somewhere that a redirect points
@@ -174,10 +201,18 @@ class Dependency:
             request.extensions = {**request.extensions, STATE: logical}
         elif not isinstance(logical, Logical):
             raise PolicyError(f"request extensions: {STATE!r} is kept for the library; leave it out")
+        elif logical.is_over(request):
+            self._forget_key(request, logical, made_only=True)
+            body, logical = logical.body, Logical()
+            logical.body = body  # it knows where the body began
+            request.extensions = {**request.extensions, STATE: logical}
+        logical.hop_began(request)
         if logical.deadline is not None:
             call = call.with_deadline(logical.deadline)
         elif self.total is not None:
             logical.deadline = self.clock.monotonic() + self.total
+            if not self.owns(request):  # no policy of ours sets it there
+                call = call.with_deadline(logical.deadline)
         return logical, call
 
     def prepare(self, request: Any, logical: Logical, call: Call) -> Call:
@@ -185,24 +220,36 @@ class Dependency:
         profile, headers = self.profile, request.headers
         if logical.body is None or logical.body.stream is not request.stream:  # a redirect may keep the body
             logical.body = self.binding.request_body(request)
-        if request.method in METHODS_WITH_KEY and profile.sends:
+        takes_key = request.method in METHODS_WITH_KEY
+        if takes_key and profile.sends:
             given = headers.get(profile.header)
-            if given is not None and not logical.made_key:
-                logical.key = given.strip('"')
-            elif logical.key is None:
-                logical.key = call.child_key(f"{self.name} {request.method} {request.url.path}") or new_key()
-                logical.made_key = True
-            if logical.made_key:
+            if logical.key is None:
+                logical.made_key = given is None
+                logical.key = self._new_key(request, call) if given is None else given.strip('"')
+            if logical.made_key or given is None:
                 headers[profile.header] = profile.on_the_wire(logical.key)
+            call = call.with_key(logical.key)
         else:
             self.strip_key(request, logical)
-        keyed = profile.honours and logical.key is not None and request.method in METHODS_WITH_KEY
-        logical.repeatable = request.method in IDEMPOTENT_METHODS or keyed
-        return call.with_repeatable(logical.repeatable)
+        logical.repeatable = request.method in IDEMPOTENT_METHODS or (
+            takes_key and profile.honours and logical.key is not None
+        )
+        return call
+
+    def _new_key(self, request: Any, call: Call) -> str:
+        """The business key where one can be made, else the child of the call around it, else one made up."""
+        operation = f"{request.method} {request.url.path}"
+        if self.key_options is not None:
+            return key_of(self.key_options, self.name, operation, (request,), {})
+        return call.child_key(f"{self.name} {operation}") or new_key()
 
     def strip_key(self, request: Any, logical: Logical) -> None:
-        """A key that was made here does not follow a redirect to GET (303) or to another authority."""
-        if logical.made_key and self.profile.header in request.headers:
+        """A key does not follow a redirect to GET (303) or to another authority; one that was made here goes with no
+        request that takes none."""
+        self._forget_key(request, logical, made_only=not logical.redirected)
+
+    def _forget_key(self, request: Any, logical: Logical, *, made_only: bool) -> None:
+        if (logical.made_key or not made_only) and self.profile.header in request.headers:
             del request.headers[self.profile.header]
 
     def own_headers(self, call: Call, now: float) -> list[tuple[bytes, bytes]]:
@@ -233,12 +280,8 @@ class Dependency:
         if report_of(exc) is None:  # neither a retry nor an attempt had a say
             attach(exc, verdict=verdict_on(exc))
         attach(exc, attempts=logical.attempts, endpoint=logical.address, evidence=logical.weakest)
-        if (
-            exc.__class__ is TimedOut
-            and outer.deadline is not None
-            and self.clock.monotonic() >= outer.deadline
-        ):
-            exc.__class__ = DeadlineExceeded  # what ran out was the caller's own time
+        if isinstance(exc, TimedOut):
+            self._say_what_ran_out(exc, logical, outer, unsaid=logical.hops > 1)
         on_the_way = isinstance(exc, (TimedOut, Rejected, binding.sdk.TransportError))
         if on_the_way and logical.unknown and request.method not in IDEMPOTENT_METHODS:
             return binding.outcome_unknown(exc, request, self.name, logical.key, logical.attempts)
@@ -250,7 +293,7 @@ class Dependency:
             return binding.own_error(exc, request)
         return exc
 
-    def stood_in(self, response: Any, logical: Logical) -> Any:
+    def stood_in(self, response: Any, logical: Logical) -> None:
         """A policy gave this in place of an answer: it must be one, and its report tells what became of the call."""
         if not isinstance(response, self.binding.sdk.Response):
             raise PolicyError(
@@ -258,24 +301,39 @@ class Dependency:
                 "response, made anew for each call; write Fallback(lambda request: httpx.Response(200, json=[]))"
             )
         response.extensions[STATE] = logical.report()
-        return response
 
-    def ended_elsewhere(self, exc: TimedOut, request: Any) -> None:
+    def ended_elsewhere(self, exc: TimedOut, request: Any, logical: Logical, outer: Call) -> None:
         """The time of the whole call ran out at another authority, where no policy of ours says so."""
-        exc.__class__ = DeadlineExceeded
+        self._say_what_ran_out(exc, logical, outer, unsaid=True)
         exc.dependency, exc.operation = self.name, request.method
         self.binding.own_error(exc, request)
 
+    def _say_what_ran_out(self, exc: TimedOut, logical: Logical, outer: Call, *, unsaid: bool) -> None:
+        """The caller's own time, or that of the whole call.
+
+        Args:
+            unsaid: whether the total was held by the state of the call, and no policy has said so.
+        """
+        total, now = logical.deadline, self.clock.monotonic()
+        earlier = outer.deadline is not None and (total is None or outer.deadline < total)
+        if unsaid and total is not None and now >= total and not earlier:
+            exc.args = (f"the whole call took longer than {seconds(self.total or 0.0)}",)
+        elif outer.deadline is None or now < outer.deadline:
+            return
+        if exc.__class__ is TimedOut:
+            exc.__class__ = DeadlineExceeded
+
     def no_time_left(self) -> DeadlineExceeded:
         error = DeadlineExceeded("the deadline is over: nothing was sent", dependency=self.name)
-        attach(error, evidence=Evidence.NOT_SENT, transient=False)
+        attach(error, evidence=Evidence.NOT_SENT, transient=False, verdict=IGNORED)
         return error
 
 
 def _total(pipeline: Pipeline) -> float | None:
-    """The seconds of the time-out around the retries."""
-    for i, policy in enumerate(pipeline.policies):
-        if isinstance(policy, Timeout) and any(inner.repeats for inner in pipeline.policies[i + 1 :]):
+    """The seconds of the time-out around the retries, or of the only one: it bounds redirects and auth flows too."""
+    policies = pipeline.policies
+    for i, policy in enumerate(policies):
+        if isinstance(policy, Timeout) and not any(outer.repeats for outer in policies[:i]):
             return policy.options.seconds
     return None
 

@@ -73,7 +73,7 @@ def profile_of(value: Profile | str, /) -> Profile:
     """
     if isinstance(value, Profile):
         return value
-    if value not in PROFILES:
+    if not isinstance(value, str) or value not in PROFILES:
         names = ", ".join(map(repr, PROFILES))
         raise PolicyError(
             f"client: profile={value!r} must be a Profile or one of {names}; write profile='unknown'"

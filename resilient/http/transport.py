@@ -62,9 +62,9 @@ class Base:
         return self.dependency.pipeline
 
     def _site(self, method: str, function: Callable[..., Any]) -> Site:
-        site = Site(
-            self.dependency.name, method, self.dependency.clock, function, self.pipeline.name is not None
-        )
+        dependency = self.dependency
+        named = self.pipeline.name is not None
+        site = Site(dependency.name, method, dependency.clock, function, named, repeatable=_repeatable)
         for policy in self.pipeline.policies:
             policy.adopt(site)
         return site
@@ -104,7 +104,9 @@ class Base:
         elsewhere."""
         found = failure(exc, attempt, foreign=attempt.endpoint.exchange.foreign)
         logical.ended(found.evidence)
-        self._heard(attempt, found if isinstance(exc, Exception) else found._replace(verdict=IGNORED))
+        # What is no Exception is a cancellation; where the attempt's time is over, it is that of our own time-out.
+        ended_by_us = isinstance(exc, Exception) or attempt.overdue()
+        self._heard(attempt, found if ended_by_us else found._replace(verdict=IGNORED))
         self._left(attempt)
         if attempt.span is not None:
             attempt.span.end(error=exc)
@@ -139,26 +141,33 @@ class Base:
 
     def _answered(self, response: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""
-        found = answer(response.status_code, response.headers, keyed=self.dependency.profile.honours)
+        dependency = self.dependency
+        found = answer(
+            response.status_code,
+            response.headers,
+            keyed=dependency.profile.honours,
+            wall=dependency.clock.time,
+        )
         logical.ended(Evidence.ANSWERED if found is None else found.evidence)
         self._heard(attempt, found)
         if attempt.span is not None:
             attempt.span.end(status=response.status_code)
-        if found is not None:
-            self._left(attempt)
-            raise self._as_failure(response, found, logical)
-        logical.response = response
-        stream = response.stream
+        stream, unfinished = response.stream, None
         if isinstance(stream, ResponseBody):
-            unfinished = Unfinished(response)
+            unfinished = Unfinished(response, stream)
             unfinished.on_end(lambda exc: self._left(attempt))  # it loads the endpoint until then
             stream.on_end = unfinished.end
-            return unfinished
-        self._left(attempt)
-        return response
+        else:
+            self._left(attempt)
+        if found is not None:
+            raise self._as_failure(response, unfinished, found, logical)
+        logical.response = response
+        return unfinished or response
 
-    def _as_failure(self, response: Any, found: Finding, logical: Logical) -> Answered:
-        error = Answered(response)
+    def _as_failure(
+        self, response: Any, unfinished: Unfinished[Any] | None, found: Finding, logical: Logical
+    ) -> Answered:
+        error = Answered(response, unfinished)
         spent = logical.body is not None and logical.body.started and not logical.body.replayable
         attach(
             error,
@@ -195,14 +204,16 @@ class Base:
         if self.endpoints.watched:
             attempt.endpoint.leave()
 
-    def _returned(self, result: Any, logical: Logical) -> Any:
+    def _returned(self, request: Any, result: Any, logical: Logical) -> Any:
         response = result.result if result.__class__ is Unfinished else result
         if response is logical.response:
             response.extensions[STATE] = logical.good_report()
-            return response
-        return self.dependency.stood_in(response, logical)
+        else:
+            self.dependency.stood_in(response, logical)
+        logical.hop_ended(request, response)
+        return response
 
-    def _gave_answer(self, answered: Answered, logical: Logical) -> Any:
+    def _gave_answer(self, request: Any, answered: Answered, logical: Logical) -> Any:
         """No policy made anything better of an error answer: it is the result."""
         response = answered.response
         report = answered.__dict__[STATE]
@@ -212,7 +223,14 @@ class Base:
             transient=report.transient,
             verdict=report.verdict,
         )
+        logical.hop_ended(request, response)
         return response
+
+
+def _repeatable(request: Any) -> bool:
+    """Whether the request may be sent again after it may have happened; the retry asks."""
+    logical: Logical = request.extensions[STATE]
+    return logical.repeatable
 
 
 class SyncTransport(Base):
@@ -224,15 +242,19 @@ class SyncTransport(Base):
         if not dependency.owns(request):
             dependency.strip_key(request, logical)
             try:
-                return self.outside.send(request, Attempt(call.deadline, clock=dependency.clock.monotonic))
+                response = self.outside.send(
+                    request, Attempt(call.deadline, clock=dependency.clock.monotonic)
+                )
             except TimedOut as exc:
-                dependency.ended_elsewhere(exc, request)
+                dependency.ended_elsewhere(exc, request, logical, call)
                 raise
+            logical.hop_ended(request, response)
+            return response
         token = CURRENT.set(dependency.prepare(request, logical, call))
         try:
-            return self._returned(self._run(request.method)(request), logical)
+            return self._returned(request, self._run(request.method)(request), logical)
         except Answered as answered:
-            return self._gave_answer(answered, logical)
+            return self._gave_answer(request, answered, logical)
         except Exception as exc:
             error = dependency.ended(exc, request, logical, call)
             if error is exc:
@@ -281,17 +303,19 @@ class AsyncTransport(Base):
         if not dependency.owns(request):
             dependency.strip_key(request, logical)
             try:
-                return await self.outside.send(
+                response = await self.outside.send(
                     request, Attempt(call.deadline, clock=dependency.clock.monotonic)
                 )
             except TimedOut as exc:
-                dependency.ended_elsewhere(exc, request)
+                dependency.ended_elsewhere(exc, request, logical, call)
                 raise
+            logical.hop_ended(request, response)
+            return response
         token = CURRENT.set(dependency.prepare(request, logical, call))
         try:
-            return self._returned(await self._run(request.method)(request), logical)
+            return self._returned(request, await self._run(request.method)(request), logical)
         except Answered as answered:
-            return self._gave_answer(answered, logical)
+            return self._gave_answer(request, answered, logical)
         except Exception as exc:
             error = dependency.ended(exc, request, logical, call)
             if error is exc:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from ..core.errors import TimedOut
 from .attempt import Attempt
 from .binding import Binding
+from .exchange import is_small
 
 _NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
 
@@ -26,48 +28,73 @@ class Base:
             request.method,
             request.url,
             headers=[*request.headers.raw, *attempt.headers],
-            stream=request.stream if attempt.body is None else self._stream(attempt.body),
-            extensions=attempt.extensions(request.extensions, trace),
+            stream=request.stream if attempt.body is None else attempt.body,
+            extensions=attempt.extensions(request.extensions, trace, cut=True),
         )
-
-    def _stream(self, body: Any) -> Any:
-        raise NotImplementedError
 
     def _raised(self, exc: Exception, attempt: Attempt) -> Exception | None:
         if not attempt.traced:
             # A transport without trace events: its error's class is all that there is.
             attempt.sent = type(exc).__name__ not in _NOT_SENT
+        return self._late(exc, attempt)
+
+    def _late(self, exc: BaseException, attempt: Attempt) -> Exception | None:
         if isinstance(exc, self.binding.sdk.TimeoutException) and attempt.overdue():
             return TimedOut("the attempt ran out of time while it waited for the network")
         return None
 
+    def _body_error(self, exc: BaseException, attempt: Attempt, request: Any) -> Exception | None:
+        """As `_late`, for a body that is read after the call: no policy makes it the SDK's any more."""
+        error = exc if isinstance(exc, TimedOut) else self._late(exc, attempt)
+        return None if error is None else self.binding.own_error(error, request)
 
-def _as_is(exc: BaseException) -> None:
-    """Errors of the wrapped transport are the SDK's already."""
+
+def _check(attempt: Attempt) -> None:
+    """The deadline holds over the body too; the stream is not ours, so it is looked at between two pieces."""
+    if attempt.overdue():
+        raise TimedOut("the attempt ran out of time while its answer was read")
 
 
-def _keep() -> None:
-    """The wrapped transport closes its own connections."""
+def _timely(stream: Any, attempt: Attempt) -> Iterator[bytes]:
+    for chunk in stream:
+        yield chunk
+        _check(attempt)
+
+
+async def _atimely(stream: Any, attempt: Attempt) -> AsyncIterator[bytes]:
+    async for chunk in stream:
+        yield chunk
+        _check(attempt)
 
 
 class SyncWrapped(Base):
     """A sync transport of the user's."""
 
     def send(self, request: Any, attempt: Attempt) -> Any:
+        sdk = self.binding.sdk
         try:
             response = self.transport.handle_request(self._request(request, attempt, attempt.trace))
+            stream = response.stream
+            if isinstance(stream, sdk.ByteStream):
+                return response
+            if is_small(request, response.status_code, response.headers.raw):
+                try:
+                    response.stream = sdk.ByteStream(b"".join(_timely(stream, attempt)))
+                finally:
+                    stream.close()
+                return response
         except Exception as exc:
             error = self._raised(exc, attempt)
             if error is None:
                 raise
             raise error from exc
-        if not isinstance(response.stream, self.binding.sdk.ByteStream):
-            stream = response.stream
-            response.stream = self.binding.sync_body(stream, attempt, _as_is, stream.close)
+        response.stream = self.binding.sync_body(
+            _Held(_timely(stream, attempt), stream.close),
+            attempt,
+            lambda exc: self._body_error(exc, attempt, request),
+            stream.close,
+        )
         return response
-
-    def _stream(self, body: Any) -> Any:
-        return self.binding.sync_body(body, None, _as_is, _keep)
 
     def close(self) -> None:
         self.transport.close()
@@ -77,23 +104,61 @@ class AsyncWrapped(Base):
     """An async transport of the user's."""
 
     async def send(self, request: Any, attempt: Attempt) -> Any:
+        sdk = self.binding.sdk
         try:
             response = await self.transport.handle_async_request(
                 self._request(request, attempt, attempt.atrace)
             )
+            stream = response.stream
+            if isinstance(stream, sdk.ByteStream):
+                return response
+            if is_small(request, response.status_code, response.headers.raw):
+                try:
+                    response.stream = sdk.ByteStream(
+                        b"".join([chunk async for chunk in _atimely(stream, attempt)])
+                    )
+                finally:
+                    await stream.aclose()
+                return response
         except Exception as exc:
             error = self._raised(exc, attempt)
             if error is None:
                 raise
             raise error from exc
-        if not isinstance(response.stream, self.binding.sdk.ByteStream):
-            stream = response.stream
-            response.stream = self.binding.async_body(stream, attempt, _as_is, _keep)
-            response.stream.close_inner = stream.aclose
+        response.stream = self.binding.async_body(
+            _AsyncHeld(_atimely(stream, attempt), stream.aclose),
+            attempt,
+            lambda exc: self._body_error(exc, attempt, request),
+            _keep,
+        )
+        response.stream.close_inner = stream.aclose
         return response
-
-    def _stream(self, body: Any) -> Any:
-        return self.binding.async_body(body, None, _as_is, _keep)
 
     async def aclose(self) -> None:
         await self.transport.aclose()
+
+
+class _Held:
+    """The pieces of a stream, and how it is closed."""
+
+    def __init__(self, pieces: Iterator[bytes], close: Callable[[], None]) -> None:
+        self._pieces = pieces
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+
+class _AsyncHeld:
+    """The same, async."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], aclose: Callable[[], Awaitable[None]]) -> None:
+        self._pieces = pieces
+        self.aclose = aclose
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+
+def _keep() -> None:
+    """The wrapped transport closes its own connections."""

@@ -24,7 +24,7 @@ def clock() -> ManualClock:
 def test_without_a_policy_there_is_a_call_without_limits() -> None:
     call = current_call()
     assert call is NO_CALL
-    assert (call.deadline, call.attempt, call.idempotency_key, call.repeatable) == (None, 1, None, None)
+    assert (call.deadline, call.attempt, call.idempotency_key) == (None, 1, None)
     assert call.criticality is Criticality.CRITICAL
     assert call.remaining() is None
     assert call.child_key("op") is None
@@ -34,7 +34,6 @@ COPIES: dict[str, Callable[[Call], Call]] = {
     "deadline": lambda call: call.with_deadline(1.0),
     "attempt": lambda call: call.with_attempt(3),
     "idempotency_key": lambda call: call.with_key("k2"),
-    "repeatable": lambda call: call.with_repeatable(True),
     "criticality": lambda call: call.with_criticality(Criticality.SHEDDABLE),
 }
 
@@ -45,10 +44,7 @@ def test_a_copy_changes_one_thing_and_the_original_nothing(changed: str, full: b
     call = NO_CALL
     if full:
         call = (
-            call.with_key("k1")
-            .with_attempt(2)
-            .with_repeatable(False)
-            .with_criticality(Criticality.CRITICAL_PLUS)
+            call.with_key("k1").with_attempt(2).with_criticality(Criticality.CRITICAL_PLUS)
         ).with_deadline(5.0)
     before = {name: getattr(call, name) for name in COPIES}
     copy = COPIES[changed](call)
@@ -169,7 +165,7 @@ def test_child_keys_are_the_same_everywhere_and_different_from_each_other() -> N
     assert call.child_key("charge") == call.child_key("charge", "1") == keys()[0]
 
 
-@pytest.mark.parametrize("copy", ["deadline", "repeatable", "criticality"])
+@pytest.mark.parametrize("copy", ["deadline", "criticality"])
 def test_a_copy_with_other_limits_counts_on(copy: str) -> None:
     call = NO_CALL.with_key("parent")
     first = call.child_key("charge")

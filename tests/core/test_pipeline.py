@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from tenacity import retry_if_exception_type
 
 from resilient import (
     ANY_ERROR,
@@ -58,6 +59,8 @@ BREAKER, LIMIT, BULKHEAD, SHARED_RETRY = CircuitBreaker(), RateLimit("9/second")
         ([BREAKER, BREAKER], "the same CircuitBreaker object stands in it twice"),
         ([LIMIT, BULKHEAD, LIMIT], "the same RateLimit object stands in it twice"),
         ([BULKHEAD, Pipeline(BULKHEAD, LIMIT)], "the same Bulkhead object stands in it twice"),
+        ([Retry(on=lambda exc: True), Fallback(0)], "a Fallback inside the Retry"),
+        ([Retry(on=retry_if_exception_type(OSError)), Fallback(0)], "a Fallback inside the Retry"),
         ([Retry(), Fallback(0)], "put it outside: Fallback(...), Retry(...)"),
         ([Retry(), BREAKER, Fallback(0, on=TimeoutError)], "a Fallback inside the Retry"),
         ([Retry(on=KeyError), Fallback(0, on=LookupError)], "a Fallback inside the Retry"),
@@ -80,7 +83,7 @@ def test_what_makes_no_sense_is_refused_with_what_to_write(policies: list[Any], 
     "policies",
     [
         [Retry(on=KeyError), Fallback(0, on=ConnectionError)],
-        [Retry(on=lambda exc: True), Fallback(0)],
+        [Retry(on=lambda exc: True), Fallback(0, on=KeyError)],
         [Fallback(0), Retry()],
         [Fallback(0), Retry(), Fallback(1, on=KeyError)],
         [CircuitBreaker(), CircuitBreaker()],

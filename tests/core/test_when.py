@@ -124,8 +124,8 @@ def test_what_a_user_may_write(value: Any) -> None:
     [
         (KeyboardInterrupt, "KeyboardInterrupt is not a subclass of Exception"),
         (int, "int is not a subclass of Exception"),
-        (5, "5 is neither an exception class nor a predicate"),
-        (OSError("an object"), "is neither an exception class nor a predicate"),
+        (5, "5 is neither an exception class nor a plain function"),
+        (OSError("an object"), "is neither an exception class nor a plain function"),
     ],
 )
 def test_what_is_no_failure_is_refused(value: Any, says: str) -> None:

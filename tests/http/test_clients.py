@@ -212,7 +212,7 @@ def test_a_mock(manual_clock: ManualClock) -> None:
         httpx.MockTransport(bank),
         "bank",
         base_url="http://bank.svc",
-        policies=policies(manual_clock),
+        policies=policies(manual_clock, name="bank"),
         profile="supported",
     )
     assert isinstance(transport, resilient.httpx.Transport)
@@ -240,7 +240,7 @@ def test_a_mock_of_an_async_client(manual_clock: ManualClock) -> None:
             "bank",
             base_url="http://bank.svc",
             transport=httpx.MockTransport(bank),
-            policies=policies(manual_clock),
+            policies=policies(manual_clock, name="bank"),
         ) as client:
             return await client.post("/charges")
 
@@ -269,7 +269,7 @@ def test_what_errors_of_another_transport_prove(
         "bank",
         base_url="http://bank.svc",
         transport=httpx.MockTransport(fail),
-        policies=policies(manual_clock),
+        policies=policies(manual_clock, name="bank"),
     ) as client:
         with pytest.raises(error) as caught:
             client.post("/charges")
@@ -306,7 +306,10 @@ def test_an_asgi_application(manual_clock: ManualClock) -> None:
         await send({"type": "http.response.body", "body": b"hello"})
 
     wrapped = resilient.httpx.wrap(
-        httpx.ASGITransport(app=app), "app", base_url="http://app.svc", policies=policies(manual_clock)
+        httpx.ASGITransport(app=app),
+        "app",
+        base_url="http://app.svc",
+        policies=policies(manual_clock, name="app"),
     )
     assert isinstance(wrapped, resilient.httpx.AsyncTransport)
 
@@ -329,7 +332,10 @@ def test_a_wsgi_application(manual_clock: ManualClock) -> None:
         return [b"hello"]
 
     wrapped = resilient.httpx.wrap(
-        httpx.WSGITransport(app=app), "app", base_url="http://app.svc", policies=policies(manual_clock)
+        httpx.WSGITransport(app=app),
+        "app",
+        base_url="http://app.svc",
+        policies=policies(manual_clock, name="app"),
     )
     with httpx.Client(transport=wrapped, base_url="http://app.svc") as client:
         response = client.get("/")
@@ -408,7 +414,7 @@ def test_an_async_transport_of_the_users(manual_clock: ManualClock) -> None:
 
     async def main() -> str:
         async with resilient.httpx.async_client(
-            "own", base_url="http://own.svc", transport=own, policies=policies(manual_clock)
+            "own", base_url="http://own.svc", transport=own, policies=policies(manual_clock, name="own")
         ) as client:
             return (await client.get("/")).text
 

@@ -56,6 +56,10 @@ class CircuitBreakerOptions(Options):
                 f"can never be reached in a window of the last {self.count} calls",
                 f"minimum_calls={self.count} or less",
             )
+        if self.slow_after is None and self.slow_ratio != type(self).slow_ratio:
+            self.refuse("slow_ratio", "has no effect without slow_after", "slow_after=1.0 beside it")
+        if self.count is not None and self.window != type(self).window:
+            self.refuse("window", "has no effect beside count", "one of the two")
         ignore = When.of(self.ignore, policy="CircuitBreaker", field="ignore", example="ignore=(ValueError,)")
         object.__setattr__(self, "ignore", ignore)
         if not isinstance(self.listeners, (list, tuple, set, frozenset)):

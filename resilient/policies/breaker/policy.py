@@ -14,7 +14,7 @@ from ...core.rows import abind_row, bind_row
 from ...core.windows import Totals
 from .options import CircuitBreakerOptions
 from .pybreaker import Face
-from .state import CLOSED, DISABLED, FORCED_OPEN, HALF_OPEN, BreakerState, Change, Permit
+from .state import CLOSED, DISABLED, FORCED_OPEN, BreakerState, Change, Permit
 
 if TYPE_CHECKING:
     import pybreaker
@@ -199,9 +199,12 @@ class CircuitBreaker(Gate[Permit]):
     def observe(self, on: bool = True) -> None:
         """Let every call through while counting, opening and closing as if it did not: for a safe roll-out.
 
-        Transitions are told to event listeners with ``observed=True``, and not to pybreaker's.
+        Transitions are told to event listeners with ``observed=True``, and not to pybreaker's: what pybreaker's object
+        shows is closed while observing, and the state in force after it.
         """
         self._state.observe(on)
+        if self._shows:
+            self._face.show(CLOSED if on else self.state)
 
     def totals(self) -> Totals:
         """Calls, failures and slow calls in the window; zeros while not closed."""
@@ -214,11 +217,7 @@ class CircuitBreaker(Gate[Permit]):
         """
         if not self._shows:
             self._shows = True
-            real = self._face.real
-            if self.state == HALF_OPEN:
-                real.half_open()
-            elif self.state not in (CLOSED, DISABLED):
-                real.open()
+            self._face.show(CLOSED if self.observing else self.state)
         return self._face.real
 
     # ------------------------------------------------------------------------------------------------ telling

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PER_CALL = ("before_call", "success", "failure")
 _NEVER = 10**9
+_PYBREAKERS = {"closed": CLOSED, "open": OPEN, "half-open": HALF_OPEN}
 _SHOWN_AS = {CLOSED: CLOSED, DISABLED: CLOSED, OPEN: OPEN, FORCED_OPEN: OPEN, HALF_OPEN: HALF_OPEN}
 
 
@@ -71,10 +72,16 @@ class Face:
         """Make the pybreaker object take the step that ours took."""
         if change.observed or _SHOWN_AS[change.old] == _SHOWN_AS[change.new]:
             return
-        real = self.real
-        if change.new in (OPEN, FORCED_OPEN):
+        self.show(change.new)
+
+    def show(self, state: str) -> None:
+        """Bring the pybreaker object into a state of ours."""
+        real, shown = self.real, _SHOWN_AS[state]
+        if shown == _PYBREAKERS[real.current_state]:
+            return
+        if shown == OPEN:
             real.open()
-        elif change.new == HALF_OPEN:
+        elif shown == HALF_OPEN:
             real.half_open()
         else:
             real.close()

@@ -190,6 +190,7 @@ class BreakerState:
             retry_after=retry_after,
             last_failure=failure,
             last_failure_age=age,
+            dependency=self.options.name,
         )
 
     # ---------------------------------------------------------------------------------------------- recording

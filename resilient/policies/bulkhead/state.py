@@ -110,7 +110,7 @@ class Seats:
             return wait.permit
 
     def _full(self, what: str, reason: str) -> BulkheadFull:
-        return BulkheadFull(f"the bulkhead is full: {what}", reason=reason)
+        return BulkheadFull(f"the bulkhead is full: {what}", reason=reason, dependency=self.options.name)
 
     @property
     def in_flight(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from ...core.errors import PolicyError, Rejected
 from ...core.events import FELL_BACK, RUNTIME, FallbackUsed, emit
-from ...core.outcome import error_type
+from ...core.outcome import Discarded, error_type
 from ...core.pipeline import is_async
 from ...core.policy import Policy, Site
 from ...core.rows import refuse_coroutine
@@ -106,7 +106,11 @@ class Fallback(Policy, Generic[S]):
                 if not on.covers(exc):
                     raise
                 _tell(site, exc)
-                return make(args, kwargs, exc)  # type: ignore[no-any-return]
+                try:
+                    return make(args, kwargs, exc)  # type: ignore[no-any-return]
+                finally:
+                    if isinstance(exc, Discarded):
+                        exc.discard(0.0)
 
         return call
 
@@ -125,8 +129,12 @@ class Fallback(Policy, Generic[S]):
                 if not on.covers(exc):
                     raise
                 _tell(site, exc)
-                result = make(args, kwargs, exc)
-                return await result if inspect.isawaitable(result) else result  # type: ignore[no-any-return]
+                try:
+                    result = make(args, kwargs, exc)
+                    return await result if inspect.isawaitable(result) else result  # type: ignore[no-any-return]
+                finally:
+                    if isinstance(exc, Discarded):
+                        await exc.adiscard(0.0)
 
         return call
 

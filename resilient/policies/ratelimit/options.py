@@ -115,6 +115,12 @@ class RateLimitOptions(Options):
         refuse_async(self, "cost")
         if self.overflow not in ("refuse", "share"):
             self.refuse("overflow", "must be 'refuse' or 'share'", "overflow='refuse'")
+        if self.key is None:
+            for name in ("max_keys", "overflow"):
+                if getattr(self, name) != getattr(type(self), name):
+                    self.refuse(
+                        name, "has no effect without key=", "key=lambda request: request.tenant beside it"
+                    )
 
     @cached_property
     def refusal(self) -> str:

@@ -103,7 +103,16 @@ class RateLimit(Gate[float]):
     def select(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Gate[float]:
         options = self.options
         cost = check_cost(options.cost(*args, **kwargs), options) if callable(options.cost) else options.cost
-        key = options.key(*args, **kwargs) if options.key is not None else None
+        key = None
+        if options.key is not None:
+            key = options.key(*args, **kwargs)
+            try:
+                hash(key)
+            except TypeError:
+                raise PolicyError(
+                    f"RateLimit: key gave a {type(key).__name__}, which has no hash; write "
+                    "key=lambda request: request.tenant, which gives a text"
+                ) from None
         return _Selected(self, self._bucket, self._buckets, key, cost)
 
     def available(self) -> int:

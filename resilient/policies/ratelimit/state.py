@@ -128,6 +128,7 @@ def limited(options: RateLimitOptions, early: int, remaining: int) -> RateLimite
         limit=options.rate.text,
         retry_after=retry_after,
         remaining=remaining,
+        dependency=options.name,
     )
 
 
@@ -138,6 +139,7 @@ def too_late(options: RateLimitOptions, seconds: float) -> RateLimited:
         reason="deadline",
         limit=options.rate.text,
         retry_after=seconds,
+        dependency=options.name,
     )
 
 
@@ -181,6 +183,7 @@ class KeyedBuckets:
                     "one is new",
                     reason="too many keys",
                     limit=options.rate.text,
+                    dependency=options.name,
                 )
             tat = self._overflow if shared else found or 0
             new = (tat if tat > t else t) + cost * interval
@@ -217,7 +220,10 @@ class KeyedBuckets:
             self._dying.popitem()
 
     def _make_room(self, t: int) -> bool:
-        """Let go of keys of the older half that are full by now; a few at a time."""
+        """Let go of keys that are full by now; a few at a time, those that were not used for longest first."""
+        if not self._old:
+            # Begin to look at all of them: what is moved here and not used again is full when its time comes.
+            self._old, self._new, self._turned = self._new, {}, t
         for _ in range(min(_SWEEP, len(self._old))):
             key, tat = self._old.popitem()
             if tat <= t:
@@ -236,12 +242,16 @@ class KeyedBuckets:
 def check_cost(cost: Any, options: RateLimitOptions) -> int:
     """A cost that a user's function gave."""
     if isinstance(cost, bool) or not isinstance(cost, int) or cost < 1:
-        raise PolicyError(f"RateLimit: cost gave {cost!r}; it must be a whole number of at least 1")
+        raise PolicyError(
+            f"RateLimit: cost gave {cost!r}; it must give a whole number of at least 1; write "
+            "cost=lambda batch: max(1, len(batch))"
+        )
     if cost > options.capacity:
         raise RateLimited(
             f"a call of cost {cost} can never pass a burst of {options.burst}; raise burst= or split the "
             "call",
             reason="cost above burst",
             limit=options.rate.text,
+            dependency=options.name,
         )
     return cost

@@ -1,6 +1,7 @@
 """Retry: another attempt, where that is safe, useful and affordable."""
 
+from .block import Attempt
 from .options import RetryOptions
-from .policy import Attempt, Retry
+from .policy import Retry
 
 __all__ = ["Attempt", "Retry", "RetryOptions"]

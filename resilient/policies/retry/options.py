@@ -10,7 +10,7 @@ from ...core.backoff import Backoff
 from ...core.budget import Budget
 from ...core.options import Options, number, refuse_async
 from ...core.when import TRANSIENT, When
-from .strategies import is_strategy
+from .strategies import is_a, is_strategy
 
 RETRY_AFTER_CEILING = 30.0
 """Seconds. A server that asks for more is not waited for: the error carries what it asked."""
@@ -34,7 +34,7 @@ class RetryOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not is_strategy(self.on):
-            object.__setattr__(self, "on", When.of(self.on, policy="Retry", field="on"))
+            object.__setattr__(self, "on", When.of(self.on, policy="Retry", field="on", results=True))
         if isinstance(self.wait, (int, float)) and not isinstance(self.wait, bool):
             if not 0 <= self.wait <= 86_400:
                 self.refuse("wait", "must be 0 to 86,400 seconds", "wait=0.5")
@@ -43,6 +43,10 @@ class RetryOptions(Options):
             self.refuse(
                 "wait", "must be a backoff, seconds, or a tenacity wait", "wait=backoff(0.025, cap=1.0)"
             )
+        if is_a("stop_base", self.wait):
+            self.refuse("wait", "says when to stop, not how long to wait", "stop= for it")
+        if is_a("wait_base", self.stop):
+            self.refuse("stop", "says how long to wait, not when to stop", "wait= for it")
         if self.stop is not None and not callable(self.stop):
             self.refuse("stop", "must be a tenacity stop, or None", "stop=tenacity.stop_after_delay(5)")
         if self.budget is not None and not isinstance(self.budget, Budget):

@@ -1,10 +1,9 @@
-"""Retry as a policy: two thin drivers around `Story`, and the block form."""
+"""Retry as a policy: two thin drivers around `Story`."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from types import CoroutineType, TracebackType
+from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
 from ...core.backoff import Backoff
@@ -12,22 +11,21 @@ from ...core.budget import Budget
 from ...core.call import CURRENT, put_back
 from ...core.clock import SYSTEM_CLOCK, Clock
 from ...core.errors import PolicyError
-from ...core.events import RUNTIME, AttemptFinished, emit
-from ...core.outcome import Discarded, error_type
-from ...core.pipeline import outcome_of, warn
+from ...core.events import RUNTIME
+from ...core.outcome import Discarded, Unfinished
+from ...core.pipeline import warn
 from ...core.policy import Policy, Site
 from ...core.registry import REGISTRY
 from ...core.rows import refuse_coroutine
 from ...core.when import TRANSIENT, When
+from .block import Attempts
 from .options import RetryOptions
-from .state import Story, key_of
+from .state import Story
+from .steps import adiscard, discard, later, now, own_call, tell, too_late
 from .strategies import is_strategy, looks_at_results
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-DRAIN_SECONDS = 0.05
-"""How long letting go of an unread answer may take; part of the backoff."""
 
 
 class Retry(Policy):
@@ -107,12 +105,11 @@ class Retry(Policy):
             raise PolicyError(
                 "Pipeline: two policies that repeat the call would multiply attempts (3 x 3 = 9); keep one Retry"
             )
+        on = self.options.on
         for policy in inner:
-            stands_in_for = getattr(policy, "stands_in_for", None)
-            if (
-                stands_in_for is not None
-                and isinstance(self.options.on, When)
-                and stands_in_for.overlaps(self.options.on)
+            stands_in_for: When | None = getattr(policy, "stands_in_for", None)
+            if stands_in_for is not None and (
+                stands_in_for.is_all or (isinstance(on, When) and stands_in_for.overlaps(on))
             ):
                 raise PolicyError(
                     "Pipeline: a Fallback inside the Retry turns the failures that the Retry waits for into "
@@ -168,42 +165,50 @@ class Retry(Policy):
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
         budget = self.budget_for(site.dependency if site.named else None)
         options, monotonic, looks = self.options, site.clock.monotonic, self._looks_at_results()
-        runtime, watched, count = RUNTIME, site.watched, budget.count
+        runtime, watched, count, get, put = RUNTIME, site.watched, budget.count, CURRENT.get, CURRENT.set
+        makes_key = self._makes_key(site)
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
                 return watched(*args, **kwargs)  # type: ignore[no-any-return]
-            started = monotonic()
-            try:
-                result = inner(*args, **kwargs)
-            except Exception as exc:
-                if runtime.listeners:
-                    _tell(site, 1, started, exc)
-                story = Story(options, budget, site, started, args, kwargs, self)
-                delay = story.failed(exc, monotonic(), _now(story.wants(exc), site))
-                if delay is None:
-                    raise
-                if isinstance(exc, Discarded):
-                    delay = _discard(exc, delay, site.clock, budget)
-            else:
-                if result.__class__ is CoroutineType:
-                    raise refuse_coroutine(result, site)
-                if runtime.listeners:
-                    _tell(site, 1, started, None)
-                if not looks:
-                    if started < budget.edge:  # as Budget.succeeded, without its frame
-                        count()
-                    else:
-                        budget.succeeded(started)
-                    return result
-                story = Story(options, budget, site, started, args, kwargs, self)
-                if not _now(story.wants_result(result), site):
-                    budget.succeeded(started)
-                    return result
-                delay = story.result_failed(monotonic())
-                if delay is None:
-                    return result
-            return again(story, delay, args, kwargs)
+            outer = get()
+            changes = makes_key or outer.idempotency_key is not None
+            try:  # put back without a token, as in Timeout: a signal handler may raise before there is one
+                if changes:
+                    put(own_call(outer, makes_key, options, site, args, kwargs))
+                started = monotonic()
+                if outer.deadline is not None and started >= outer.deadline:
+                    raise too_late(site)
+                try:
+                    result = inner(*args, **kwargs)
+                except Exception as exc:
+                    if runtime.listeners:
+                        tell(site, 1, started, exc)
+                    story = Story(options, budget, site, started, args, kwargs, self)
+                    delay = story.failed(exc, monotonic(), now(story.wants(exc), site))
+                    if delay is None:
+                        raise
+                    if isinstance(exc, Discarded):
+                        delay = discard(exc, delay, site.clock, budget)
+                else:
+                    if result.__class__ is CoroutineType:
+                        raise refuse_coroutine(result, site)
+                    if runtime.listeners:
+                        tell(site, 1, started, None)
+                    if not looks:
+                        if started < budget.edge:  # as Budget.succeeded, without its frame
+                            count()
+                        else:
+                            budget.succeeded(started)
+                        return result
+                    story = Story(options, budget, site, started, args, kwargs, self)
+                    delay = returned(story, result)
+                    if delay is None:
+                        return result
+                return again(story, delay, args, kwargs)
+            finally:
+                if changes:
+                    put(outer)
 
         def again(story: Story, delay: float, args: Any, kwargs: Any) -> R:
             while True:
@@ -212,90 +217,95 @@ class Retry(Policy):
                         site.clock.sleep(delay)
                 story.attempts += 1
                 began = monotonic()
-                try:  # without a token, as in Timeout: a signal handler may raise before there is one
-                    CURRENT.set(story.call.with_attempt(story.attempts))
+                try:
+                    put(story.call.with_attempt(story.attempts))
                     result = inner(*args, **kwargs)
                 except Exception as exc:
                     if runtime.listeners:
-                        _tell(site, story.attempts, began, exc)
-                    next_delay = story.failed(exc, monotonic(), _now(story.wants(exc), site))
+                        tell(site, story.attempts, began, exc)
+                    next_delay = story.failed(exc, monotonic(), now(story.wants(exc), site))
                     if next_delay is None:
                         raise
                     delay = (
-                        _discard(exc, next_delay, site.clock, budget)
+                        discard(exc, next_delay, site.clock, budget)
                         if isinstance(exc, Discarded)
                         else next_delay
                     )
                 else:
                     if runtime.listeners:
-                        _tell(site, story.attempts, began, None)
-                    if not looks or not _now(story.wants_result(result), site):
+                        tell(site, story.attempts, began, None)
+                    if not looks:
                         story.succeeded()
                         return result
-                    next_delay = story.result_failed(monotonic())
+                    next_delay = returned(story, result)
                     if next_delay is None:
                         return result
                     delay = next_delay
                 finally:
-                    CURRENT.set(story.call)
+                    put(story.call)
 
-        if options.idempotency_key is None:
-            return call
-
-        def keyed(*args: P.args, **kwargs: P.kwargs) -> R:
-            if watched is not None and runtime.attention:
-                return watched(*args, **kwargs)  # type: ignore[no-any-return]
-            outer = CURRENT.get()
+        def returned(story: Story, result: Any) -> float | None:
+            held = result.__class__ is Unfinished
             try:
-                CURRENT.set(outer.with_key(key_of(options, site, args, kwargs)))
-                return call(*args, **kwargs)
-            finally:
-                CURRENT.set(outer)
+                delay = story.returned(monotonic(), now(story.wants_result(result), site))
+            except BaseException:
+                if held:
+                    result.discard(0.0)
+                raise
+            return discard(result, delay, site.clock, budget) if held and delay is not None else delay
 
-        return keyed
+        return call
 
     def abind(self, inner: Callable[P, Awaitable[R]], site: Site, /) -> Callable[P, Coroutine[Any, Any, R]]:
         from ...core.loops import sleep
 
         budget = self.budget_for(site.dependency if site.named else None)
         options, monotonic, looks = self.options, site.clock.monotonic, self._looks_at_results()
-        runtime, watched, count = RUNTIME, site.watched, budget.count
+        runtime, watched, count, get, put = RUNTIME, site.watched, budget.count, CURRENT.get, CURRENT.set
+        makes_key = self._makes_key(site)
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
                 return await watched(*args, **kwargs)  # type: ignore[no-any-return]
-            started = monotonic()
+            outer = get()
+            token = None
+            if makes_key or outer.idempotency_key is not None:
+                token = put(own_call(outer, makes_key, options, site, args, kwargs))
             try:
-                result = await inner(*args, **kwargs)
-            except Exception as exc:
-                if runtime.listeners:
-                    _tell(site, 1, started, exc)
-                story = Story(options, budget, site, started, args, kwargs, self)
-                wanted = story.wants(exc)
-                if wanted.__class__ is not bool:
-                    wanted = await _later(wanted)
-                delay = story.failed(exc, monotonic(), wanted)
-                if delay is None:
-                    raise
-                if isinstance(exc, Discarded):
-                    delay = await _adiscard(exc, delay, site.clock, budget)
-            else:
-                if runtime.listeners:
-                    _tell(site, 1, started, None)
-                if not looks:
-                    if started < budget.edge:  # as Budget.succeeded, without its frame
-                        count()
-                    else:
-                        budget.succeeded(started)
-                    return result
-                story = Story(options, budget, site, started, args, kwargs, self)
-                if not await _later(story.wants_result(result)):
-                    budget.succeeded(started)
-                    return result
-                delay = story.result_failed(monotonic())
-                if delay is None:
-                    return result
-            return await again(story, delay, args, kwargs)
+                started = monotonic()
+                if outer.deadline is not None and started >= outer.deadline:
+                    raise too_late(site)
+                try:
+                    result = await inner(*args, **kwargs)
+                except Exception as exc:
+                    if runtime.listeners:
+                        tell(site, 1, started, exc)
+                    story = Story(options, budget, site, started, args, kwargs, self)
+                    wanted = story.wants(exc)
+                    if wanted.__class__ is not bool:
+                        wanted = await later(wanted)
+                    delay = story.failed(exc, monotonic(), wanted)
+                    if delay is None:
+                        raise
+                    if isinstance(exc, Discarded):
+                        delay = await adiscard(exc, delay, site.clock, budget)
+                else:
+                    if runtime.listeners:
+                        tell(site, 1, started, None)
+                    if not looks:
+                        if started < budget.edge:  # as Budget.succeeded, without its frame
+                            count()
+                        else:
+                            budget.succeeded(started)
+                        return result
+                    story = Story(options, budget, site, started, args, kwargs, self)
+                    delay = await returned(story, result)
+                    if delay is None:
+                        return result
+                return await again(story, delay, args, kwargs)
+            finally:
+                if token is not None:
+                    put_back(token)
 
         async def again(story: Story, delay: float, args: Any, kwargs: Any) -> R:
             while True:
@@ -304,53 +314,60 @@ class Retry(Policy):
                         await sleep(delay)
                 story.attempts += 1
                 began = monotonic()
-                token = CURRENT.set(story.call.with_attempt(story.attempts))
+                token = put(story.call.with_attempt(story.attempts))
                 try:
                     result = await inner(*args, **kwargs)
                 except Exception as exc:
                     if runtime.listeners:
-                        _tell(site, story.attempts, began, exc)
-                    next_delay = story.failed(exc, monotonic(), await _later(story.wants(exc)))
+                        tell(site, story.attempts, began, exc)
+                    next_delay = story.failed(exc, monotonic(), await later(story.wants(exc)))
                     if next_delay is None:
                         raise
                     delay = (
-                        await _adiscard(exc, next_delay, site.clock, budget)
+                        await adiscard(exc, next_delay, site.clock, budget)
                         if isinstance(exc, Discarded)
                         else next_delay
                     )
                 else:
                     if runtime.listeners:
-                        _tell(site, story.attempts, began, None)
-                    if not looks or not await _later(story.wants_result(result)):
+                        tell(site, story.attempts, began, None)
+                    if not looks:
                         story.succeeded()
                         return result
-                    next_delay = story.result_failed(monotonic())
+                    next_delay = await returned(story, result)
                     if next_delay is None:
                         return result
                     delay = next_delay
                 finally:
                     put_back(token)
 
-        if options.idempotency_key is None:
-            return call
-
-        async def keyed(*args: P.args, **kwargs: P.kwargs) -> R:
-            if watched is not None and runtime.attention:
-                return await watched(*args, **kwargs)  # type: ignore[no-any-return]
-            token = CURRENT.set(CURRENT.get().with_key(key_of(options, site, args, kwargs)))
+        async def returned(story: Story, result: Any) -> float | None:
+            held = result.__class__ is Unfinished
             try:
-                return await call(*args, **kwargs)
-            finally:
-                put_back(token)
+                delay = story.returned(monotonic(), await later(story.wants_result(result)))
+            except BaseException:
+                if held:
+                    await result.adiscard(0.0)
+                raise
+            return await adiscard(result, delay, site.clock, budget) if held and delay is not None else delay
 
-        return keyed
+        return call
+
+    def _makes_key(self, site: Site) -> bool:
+        # A client binding makes keys by itself: for the methods that take one.
+        return self.options.idempotency_key is not None and site.repeatable is None
 
     # --------------------------------------------------------------------------------------------- block form
     def attempts(self, *, name: str = "block", clock: Clock = SYSTEM_CLOCK) -> Attempts:
         """The attempts of a block of code, for code that is no function of its own.
 
-        Args: ``name``, what notes and events call the block; ``clock``, where time comes from. Raises `PolicyError`
-        with ``idempotency_key=``, which is made of a function's arguments.
+        Args:
+            name: what notes and events call the block.
+            clock: where time comes from.
+
+        Raises:
+            PolicyError: with ``idempotency_key=``, which is made of a function's arguments, or an ``on=`` that looks at
+                results, of which a block has none.
 
         Example:
             >>> from resilient import Retry
@@ -364,137 +381,7 @@ class Retry(Policy):
         if self.options.idempotency_key is not None:
             rule = "is made of a function's arguments, and a block has none"
             self.options.refuse("idempotency_key", rule, "Retry(idempotent=True), and send a key of your own")
-        return Attempts(self, Site(name, name, clock, self.attempts), self.budget_for(None))
-
-
-class Attempts:
-    """The attempts of one block, for one use: iterate with ``for`` or ``async for``. Made by `Retry.attempts`."""
-
-    def __init__(self, retry: Retry, site: Site, budget: Budget) -> None:
-        self._retry = retry
-        self._site = site
-        self._budget = budget
-        self._story: Story | None = None
-        self._delay: float | None = 0.0
-        self._done = False
-
-    def __iter__(self) -> Iterator[Attempt]:
-        attempt = Attempt(self, 1)
-        yield attempt
-        while not attempt.over:
-            if self._delay:
-                with self._budget.paid():
-                    self._site.clock.sleep(self._delay)
-            attempt = Attempt(self, attempt.number + 1)
-            yield attempt
-
-    async def __aiter__(self) -> AsyncIterator[Attempt]:
-        from ...core.loops import sleep
-
-        attempt = Attempt(self, 1)
-        yield attempt
-        while not attempt.over:
-            if self._delay:
-                with self._budget.paid():
-                    await sleep(self._delay)
-            attempt = Attempt(self, attempt.number + 1)
-            yield attempt
-
-    def ended(self, attempt: Attempt, started: float, exc: BaseException | None) -> bool:
-        """An attempt is over; True where its failure is swallowed because another one follows."""
-        if RUNTIME.listeners:
-            _tell(self._site, attempt.number, started, exc)
-        if exc is None:
-            if self._story is None:
-                self._budget.succeeded(started)
-            else:
-                self._story.attempts = attempt.number
-                self._story.succeeded()
-            return False
-        if not isinstance(exc, Exception):
-            return False
-        if self._story is None:
-            self._story = Story(self._retry.options, self._budget, self._site, started, (), {}, self._retry)
-        story = self._story
-        story.attempts = attempt.number
-        self._delay = story.failed(exc, self._site.clock.monotonic(), _now(story.wants(exc), self._site))
-        return self._delay is not None
-
-
-class Attempt:
-    """One attempt of a block: ``with attempt:``.
-
-    Attributes:
-        number: from 1.
-        over: whether the loop ends after it.
-    """
-
-    __slots__ = ("_attempts", "_started", "_token", "number", "over")
-
-    def __init__(self, attempts: Attempts, number: int) -> None:
-        self._attempts = attempts
-        self.number = number
-        self.over = True  # a body that never enters the block has nothing to repeat
-        self._started = 0.0
-        self._token: Any = None
-
-    def __enter__(self) -> Attempt:
-        self._started = self._attempts._site.clock.monotonic()
-        if self.number > 1:
-            self._token = CURRENT.set(CURRENT.get().with_attempt(self.number))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool:
-        if self._token is not None:
-            put_back(self._token)
-        swallowed = self._attempts.ended(self, self._started, exc)
-        self.over = not swallowed
-        return swallowed
-
-
-# ------------------------------------------------------------------------------------------------- slow parts
-def _now(wanted: Any, site: Site) -> bool:
-    if wanted.__class__ is bool:
-        return wanted
-    if inspect.isawaitable(wanted):
-        wanted.close()  # type: ignore[attr-defined]
-        raise PolicyError(
-            f"Retry: {site.operation} is sync, but on= is an async strategy of tenacity.asyncio; write one "
-            "of tenacity's"
-        )
-    return bool(wanted)
-
-
-async def _later(wanted: Any) -> bool:
-    if wanted.__class__ is bool:
-        return wanted
-    return bool(await wanted) if inspect.isawaitable(wanted) else bool(wanted)
-
-
-def _discard(exc: Discarded, delay: float, clock: Clock, budget: Budget) -> float:
-    began = clock.monotonic()
-    with budget.paid():
-        exc.discard(DRAIN_SECONDS)
-    return max(0.0, delay - (clock.monotonic() - began))
-
-
-async def _adiscard(exc: Discarded, delay: float, clock: Clock, budget: Budget) -> float:
-    began = clock.monotonic()
-    with budget.paid():
-        await exc.adiscard(DRAIN_SECONDS)
-    return max(0.0, delay - (clock.monotonic() - began))
-
-
-def _tell(site: Site, attempt: int, began: float, exc: BaseException | None) -> None:
-    emit(
-        AttemptFinished(
-            site.dependency,
-            site.operation,
-            attempt=attempt,
-            outcome=outcome_of(exc),
-            duration=site.clock.monotonic() - began,
-            error_type=None if exc is None else error_type(exc),
-        )
-    )
+        if isinstance(self.options.on, When) and self.options.on.judges_result is not None:
+            rule = "looks at results, and a block has none"
+            self.options.refuse("on", rule, "a function under @Retry(...), or raise an error in the block")
+        return Attempts(self.options, Site(name, name, clock, self.attempts), self.budget_for(None), self)

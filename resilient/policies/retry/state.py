@@ -66,11 +66,20 @@ def gave_up_inside(exc: BaseException, started: float, clock: Clock, owner: obje
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
+        if _answer_given_up(each):
+            return True
         mark: GaveUp | None = each.__dict__.get(_MARK)
         if mark is not None and mark.holds(started, clock, owner):
             return True
         todo += (each.__cause__, each.__context__)
     return False
+
+
+def _answer_given_up(exc: BaseException) -> bool:
+    """Whether the error was made of an answer (``response.raise_for_status()``) that a client's retry gave up on."""
+    extensions = getattr(exc.__dict__.get("response"), "extensions", None)
+    report = extensions.get("resilient") if isinstance(extensions, dict) else None
+    return isinstance(report, Report) and report.why_not_retried not in (None, "not_transient")
 
 
 class Story:
@@ -87,6 +96,8 @@ class Story:
     """
 
     __slots__ = (
+        "_args",
+        "_kwargs",
         "_strategies",
         "attempts",
         "budget",
@@ -119,6 +130,7 @@ class Story:
         self.started = started
         self.owner = owner
         self.rand = rand
+        self._args, self._kwargs = args, kwargs
         self.call: Call = CURRENT.get()
         self.attempts = 1
         self.last_delay = 0.0
@@ -180,8 +192,11 @@ class Story:
         self._go_on(exc, delay)
         return delay
 
-    def result_failed(self, now: float, /) -> float | None:
-        """As `failed`, for a result that counts as a failure; None: return it as it is."""
+    def returned(self, now: float, wanted: bool, /) -> float | None:
+        """As `failed`, for a result; None: return it as it is."""
+        if not wanted:
+            self.succeeded()
+            return None
         if self.attempts == 1:
             self.budget.failed(now)
         why = self._limits(None)
@@ -205,7 +220,13 @@ class Story:
             if not isinstance(exc, TimedOut):
                 return "final"
         # Most failures were raised from nothing and bear no mark: there is nothing to walk through.
-        plain = exc.__cause__ is None and exc.__context__ is None and _MARK not in exc.__dict__
+        known = exc.__dict__
+        plain = (
+            exc.__cause__ is None
+            and exc.__context__ is None
+            and _MARK not in known
+            and "response" not in known
+        )
         if not plain and gave_up_inside(exc, self.started, self.site.clock, self.owner):
             return "nested"
         if report is not None and report.why_not_retried is not None and _MARK not in exc.__dict__:
@@ -219,9 +240,10 @@ class Story:
             return "attempts"
         if self.call.attempt > 1:
             return "nested"
-        repeatable = self.call.repeatable
-        if repeatable is None:
-            options = self.options
+        options, knows = self.options, self.site.repeatable
+        if knows is not None:
+            repeatable = knows(*self._args, **self._kwargs)
+        else:
             repeatable = options.idempotent is not False or options.idempotency_key is not None
         if not repeatable and not (report is not None and report.evidence.proves_nothing_happened):
             return "not_idempotent"
@@ -325,7 +347,10 @@ class Story:
         self._finished()
 
     def succeeded(self) -> None:
-        """A later attempt succeeded: it gets back what it cost."""
+        """An attempt succeeded: one that was paid for gets back what it cost."""
+        if self.attempts == 1:
+            self.budget.succeeded(self.started)
+            return
         self.budget.refund()
         if RUNTIME.listeners:
             self._finished()
@@ -358,7 +383,9 @@ _WHY = {
 }
 
 
-def key_of(options: RetryOptions, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> str:
+def key_of(
+    options: RetryOptions, dependency: str, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], /
+) -> str:
     """The idempotency key of a call with these arguments."""
     from ...core.keys import business_key
 
@@ -367,8 +394,8 @@ def key_of(options: RetryOptions, site: Site, args: tuple[Any, ...], kwargs: dic
     value = make(*args, **kwargs)
     if not isinstance(value, str) or not value:
         raise PolicyError(
-            f"Retry: idempotency_key gave {value!r} for {site.operation}; it must give a text that names "
+            f"Retry: idempotency_key gave {value!r} for {operation}; it must give a text that names "
             "the intent and "
             "is the same when the intent comes again; write idempotency_key=lambda order: order.id"
         )
-    return business_key(site.dependency, site.operation, value)
+    return business_key(dependency, operation, value)

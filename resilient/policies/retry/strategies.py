@@ -13,8 +13,13 @@ from typing import Any
 
 def is_strategy(value: Any, /) -> bool:
     """Whether ``value`` is one of tenacity's ``retry_*``; false without importing tenacity, if nobody has."""
-    tenacity = sys.modules.get("tenacity")
-    return tenacity is not None and isinstance(value, tenacity.retry_base)
+    return is_a("retry_base", value)
+
+
+def is_a(base: str, value: Any, /) -> bool:
+    """Whether ``value`` is of one of tenacity's families: ``retry_base``, ``wait_base``, ``stop_base``."""
+    module = sys.modules.get(f"tenacity.{base.partition('_')[0]}")
+    return module is not None and isinstance(value, getattr(module, base))
 
 
 def looks_at_results(strategy: Any, /) -> bool:

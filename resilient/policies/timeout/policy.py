@@ -7,16 +7,20 @@ import contextvars
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ...core.call import CURRENT
 from ...core.errors import DeadlineExceeded, PolicyError, TimedOut
 from ...core.events import RUNTIME, CallAbandoned, Rejection, TimeoutOverrun, emit
 from ...core.forks import tell_after_fork
+from ...core.outcome import IGNORED, Evidence, attach
 from ...core.policy import Policy, Site
 from ...core.rows import refuse_coroutine
 from .options import TimeoutOptions
 from .state import overdue
+
+if TYPE_CHECKING:
+    from ...core.loops import Limits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,6 +68,7 @@ class Timeout(Policy):
         self.options = TimeoutOptions(seconds, walk_away)
         self._lock = threading.Lock()
         self._leaked = 0  # guarded by _lock
+        self._limits: Limits | None = None  # those of the loop that was seen last
         tell_after_fork(self)
 
     def after_fork(self) -> None:
@@ -120,29 +125,38 @@ class Timeout(Policy):
             if inherited is not None and inherited <= now:
                 raise _late(limit, total, site)
             deadline = now + limit
-            if inherited is not None and inherited <= deadline:
-                return run_inherited(*args, **kwargs)
+            shorter = inherited is not None and inherited <= deadline
             # Set inside the block and put back without a token: a signal handler may raise before what a call
             # returned is kept, and a deadline that stays behind would end every later call of the thread.
             try:
-                put(outer.with_deadline(deadline))
-                result = run(*args, **kwargs)
+                if shorter:
+                    assert inherited is not None
+                    deadline = inherited
+                    result = run_inherited(*args, **kwargs)
+                else:
+                    put(outer.with_deadline(deadline))
+                    result = run(*args, **kwargs)
                 if result.__class__ is CoroutineType:
                     raise refuse_coroutine(result, site)
-                return result
             except TimedOut as exc:
                 # What ran out inside, cut at our deadline, was the time of the whole call.
-                if total and exc.__class__ is not DeadlineExceeded and monotonic() >= deadline:
+                if (
+                    total
+                    and not shorter
+                    and exc.__class__ is not DeadlineExceeded
+                    and monotonic() >= deadline
+                ):
                     raise overdue(limit, total, False, site, exc) from exc
+                raise
+            except Exception:
+                if runtime.listeners:
+                    _tell_overrun(site, limit, deadline)
                 raise
             finally:
                 put(outer)
-                if runtime.listeners and monotonic() > deadline:
-                    emit(
-                        TimeoutOverrun(
-                            site.dependency, site.operation, timeout=limit, overrun=monotonic() - deadline
-                        )
-                    )
+            if runtime.listeners:
+                _tell_overrun(site, limit, deadline)
+            return result
 
         return call
 
@@ -160,7 +174,9 @@ class Timeout(Policy):
                 "instead; leave "
                 "it out"
             )
-        limits: Limits | None = None
+        limits = self._limits
+        if limits is not None and limits.monotonic != monotonic:
+            limits = None
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
@@ -177,7 +193,8 @@ class Timeout(Policy):
                 loop = running_loop()
                 if loop is None:
                     return await in_trio(limit, False, args, kwargs)
-                limits = mine = Limits(loop, limit, monotonic)
+                # Kept for what is bound later too: `acall` binds each time, and is to share the timer.
+                limits = self._limits = mine = Limits(loop, limit, monotonic)
                 running = mine.begin(deadline)
                 assert running is not None
             token = put(outer.with_deadline(deadline))
@@ -284,7 +301,16 @@ def _is_total(inner: tuple[Policy, ...]) -> bool:
     return any(policy.repeats for policy in inner)
 
 
+def _tell_overrun(site: Site, limit: float, deadline: float) -> None:
+    over = site.clock.monotonic() - deadline
+    if over > 0:
+        emit(TimeoutOverrun(site.dependency, site.operation, timeout=limit, overrun=over))
+
+
 def _late(limit: float, total: bool, site: Site) -> Exception:
+    """The deadline was over before the call: nobody's failure, and nothing was done."""
     if RUNTIME.listeners:
         emit(Rejection(site.dependency, site.operation, by="deadline", reason="the deadline was over"))
-    return overdue(limit, total, True, site)
+    error = overdue(limit, total, True, site)
+    attach(error, evidence=Evidence.NOT_SENT, attempts=0, verdict=IGNORED)
+    return error

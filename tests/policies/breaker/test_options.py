@@ -28,6 +28,7 @@ WITH: dict[str, dict[str, Any]] = {
     "open_for": {"max_open": DAY},
     "max_open": {"open_for": 1e-9},
     "count": {"minimum_calls": 1},
+    "slow_ratio": {"slow_after": 1.0},
 }
 
 

@@ -147,14 +147,13 @@ class BreakerMachine(RuleBasedStateMachine):
         failure_ratio=st.sampled_from([0.25, 0.5, 1.0]),
         minimum_calls=st.integers(1, 6),
         consecutive=st.sampled_from([None, 1, 3, 5]),
-        slow_after=st.sampled_from([None, 2.0]),
-        slow_ratio=st.sampled_from([0.5, 1.0]),
+        slow=st.sampled_from([{}, {"slow_after": 2.0}, {"slow_after": 2.0, "slow_ratio": 1.0}]),
         probes=st.integers(1, 3),
         probe_lease=st.sampled_from([0.5, 4.0, 40.0]),
         start=st.integers(0, 1_000),
     )
-    def begin(self, start: int, **options: Any) -> None:
-        self.options = CircuitBreakerOptions(open_for=5.0, max_open=12.0, **options)
+    def begin(self, start: int, slow: dict[str, float], **options: Any) -> None:
+        self.options = CircuitBreakerOptions(open_for=5.0, max_open=12.0, **slow, **options)
         self.changes: list[Change] = []
         self.state = BreakerState(self.options, self.changes.append, rand=lambda: 0.0)
         self.book = Book(self.options)

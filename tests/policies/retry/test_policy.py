@@ -25,7 +25,7 @@ from resilient import (
     deadline,
     report_of,
 )
-from resilient.core.call import CURRENT, NO_CALL
+from resilient.core.call import NO_CALL
 from resilient.core.outcome import Discarded, Unfinished, attach
 from resilient.core.registry import REGISTRY
 from resilient.testing import ManualClock, capture_events
@@ -288,16 +288,6 @@ def test_attempt_and_key_go_down_and_nothing_stays(mode: str, clock: ManualClock
     raised(mode, policy, fn, clock, "order-8")
     assert seen[3][1] not in (None, seen[0][1])
     assert current_call() is NO_CALL
-
-
-def test_what_the_client_knows_of_its_method_wins(mode: str, clock: ManualClock) -> None:
-    token = CURRENT.set(NO_CALL.with_repeatable(False))
-    try:
-        error = raised(mode, pipeline(clock, idempotent=True), fn := Script(ConnectionError), clock)
-    finally:
-        CURRENT.reset(token)
-    assert fn.calls == 1
-    assert report_of(error).why_not_retried == "not_idempotent"  # type: ignore[union-attr]
 
 
 def test_only_what_provably_did_not_happen(mode: str, clock: ManualClock) -> None:

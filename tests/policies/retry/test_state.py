@@ -45,6 +45,7 @@ def story(
     retry: Retry | None = None,
     *,
     call: Call = NO_CALL,
+    known: bool | None = None,
     budget: Budget | None = None,
     rand: float = 0.0,
     clock: ManualClock | None = None,
@@ -54,7 +55,8 @@ def story(
     retry = retry or Retry(**options)
     token = CURRENT.set(call)
     try:
-        site = Site("payments", "charge", clock or ManualClock(), work)
+        repeatable = None if known is None else lambda: known
+        site = Site("payments", "charge", clock or ManualClock(), work, repeatable=repeatable)
         return Story(
             retry.options, budget or Budget(**AMPLE), site, started, (), {}, retry, rand=lambda: rand
         )
@@ -94,7 +96,7 @@ ERRORS = [(ConnectionError, True), (TimeoutError, True), (ValueError, False), (L
 def test_what_is_retried(evidence: Evidence, repeatable: str) -> None:
     options, known, may_repeat = REPEATABLE[repeatable]
     for (error, by_class), transient in product(ERRORS, (None, True, False)):
-        the = story(call=NO_CALL.with_repeatable(known), **options)
+        the = story(known=known, **options)
         delay, why = decide(the, failure(error(), evidence=evidence, transient=transient))
         if not (by_class if transient is None else transient):
             assert (delay, why) == (None, "not_transient")
@@ -108,7 +110,7 @@ def test_what_is_retried(evidence: Evidence, repeatable: str) -> None:
 @pytest.mark.parametrize("repeatable", REPEATABLE)
 def test_without_a_report_nothing_is_proven(repeatable: str) -> None:
     options, known, may_repeat = REPEATABLE[repeatable]
-    the = story(call=NO_CALL.with_repeatable(known), **options)
+    the = story(known=known, **options)
     delay, why = decide(the, ConnectionRefusedError())
     assert (delay is not None) == may_repeat
     assert why == (None if may_repeat else "not_idempotent")
@@ -322,7 +324,7 @@ def test_a_retry_is_paid_for_when_it_is_scheduled_and_given_back_when_it_succeed
 
 
 def test_without_budget_the_real_error_comes_at_once() -> None:
-    budget = Budget(stock=4)
+    budget = Budget(stock=0)
     assert decide(story(budget=budget), ConnectionError()) == (None, "budget")
 
 
@@ -340,20 +342,20 @@ def test_only_the_first_failure_of_a_call_is_a_call_to_the_budget() -> None:
 def test_a_result_that_counts_as_a_failure_is_judged_the_same() -> None:
     budget = Budget(stock=10)
     the = story(attempts=3, wait=1.0, budget=budget)
-    assert the.result_failed(0.0) == 1.0
+    assert the.returned(0.0, True) == 1.0
     the.attempts += 1
-    assert the.result_failed(0.0) == 1.0
+    assert the.returned(0.0, True) == 1.0
     the.attempts += 1
-    assert the.result_failed(0.0) is None
+    assert the.returned(0.0, True) is None
     assert the.why == "attempts"
     empty = story(budget=Budget(stock=0))
-    assert empty.result_failed(0.0) is None
+    assert empty.returned(0.0, True) is None
     assert empty.why == "budget"
     unsafe = story(idempotent=False)
-    assert unsafe.result_failed(0.0) is None
+    assert unsafe.returned(0.0, True) is None
     assert unsafe.why == "not_idempotent"
     one_call = Budget(stock=100, floor=0, ratio=1.0)
-    assert story(budget=one_call).result_failed(0.0) is not None
+    assert story(budget=one_call).returned(0.0, True) is not None
     assert one_call.remaining(0.0) == 0
 
 
@@ -509,9 +511,9 @@ def test_a_call_that_was_not_retried_finishes_no_retry() -> None:
 def test_a_result_that_fails_for_good_is_told_too() -> None:
     the = story(attempts=2, on=ANY_ERROR)
     with capture_events() as seen:
-        the.result_failed(0.0)
+        the.returned(0.0, True)
         the.attempts += 1
-        the.result_failed(0.0)
+        the.returned(0.0, True)
     assert [(event.name, getattr(event, "error_type", None)) for event in seen.events] == [
         ("resilient.retry.scheduled", "result"),
         ("resilient.retry.exhausted", "result"),
@@ -528,14 +530,13 @@ def test_the_reason_that_was_told_is_the_one_on_the_report() -> None:
 
 # --------------------------------------------------------------------------------------------------------- its key
 def test_the_key_comes_from_dependency_operation_and_what_names_the_intent() -> None:
-    clock = ManualClock()
     options = Retry(idempotency_key=lambda order, /, **_: f"order-{order}").options
-    key = key_of(options, Site("payments", "charge", clock, work), (7,), {"currency": "EUR"})
-    assert key == key_of(options, Site("payments", "charge", clock, work), (7,), {})
+    key = key_of(options, "payments", "charge", (7,), {"currency": "EUR"})
+    assert key == key_of(options, "payments", "charge", (7,), {})
     others = {
-        key_of(options, Site("payments", "charge", clock, work), (8,), {}),
-        key_of(options, Site("refunds", "charge", clock, work), (7,), {}),
-        key_of(options, Site("payments", "refund", clock, work), (7,), {}),
+        key_of(options, "payments", "charge", (8,), {}),
+        key_of(options, "refunds", "charge", (7,), {}),
+        key_of(options, "payments", "refund", (7,), {}),
     }
     assert len(others | {key}) == 4
 
@@ -544,7 +545,7 @@ def test_the_key_comes_from_dependency_operation_and_what_names_the_intent() -> 
 def test_what_names_no_intent_is_refused(value: Any) -> None:
     options = Retry(idempotency_key=lambda: value).options
     with pytest.raises(PolicyError) as caught:
-        key_of(options, Site("payments", "charge", ManualClock(), work), (), {})
+        key_of(options, "payments", "charge", (), {})
     assert str(caught.value).startswith(
         f"Retry: idempotency_key gave {value!r} for charge; it must give a text"
     )
