@@ -110,6 +110,11 @@ class RateLimited(Rejected):
     limit: str = ""
     remaining: int = 0
 
+    def __str__(self) -> str:
+        # Said when it is read: under a flood far more calls are turned away than anybody looks at.
+        text = super().__str__()
+        return f"{text}; the next in {self.retry_after:.3f} s" if self.reason == "empty" else text
+
 
 class BulkheadFull(Rejected):
     """As many calls as allowed are in flight, and the queue is full or did not move in time."""

@@ -96,8 +96,11 @@ class Logical:
         """It was answered; remember what tells the call's next hop from another call."""
         self.response = None  # the SDK lets the response hold the request, and that holds us
         status = response.status_code
-        self._redirect = weakref.ref(response) if 300 <= status < 400 else None
-        self._challenged = list(request.headers.raw) if status in (401, 403, 407) else None
+        if status < 300:
+            self._redirect = self._challenged = None
+        else:
+            self._redirect = weakref.ref(response) if status < 400 else None
+            self._challenged = list(request.headers.raw) if status in (401, 403, 407) else None
 
     def is_over(self, request: Any) -> bool:
         """Whether ``request``, which bears our state, comes from another ``client.send()``.

@@ -141,17 +141,15 @@ class Base:
 
     def _answered(self, response: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""
-        dependency = self.dependency
-        found = answer(
-            response.status_code,
-            response.headers,
-            keyed=dependency.profile.honours,
-            wall=dependency.clock.time,
-        )
+        status, found = response.status_code, None
+        if status >= 400:
+            dependency = self.dependency
+            keyed = dependency.profile.honours
+            found = answer(status, response.headers, keyed=keyed, wall=dependency.clock.time)
         logical.ended(Evidence.ANSWERED if found is None else found.evidence)
         self._heard(attempt, found)
         if attempt.span is not None:
-            attempt.span.end(status=response.status_code)
+            attempt.span.end(status=status)
         stream, unfinished = response.stream, None
         if isinstance(stream, ResponseBody):
             unfinished = Unfinished(response, stream)

@@ -124,8 +124,8 @@ class RateLimitOptions(Options):
 
     @cached_property
     def refusal(self) -> str:
-        """What a call without a token is told, up to the seconds after which there is one."""
-        return f"the rate limit of {self.rate.text} (burst {self.burst}) has no token; the next in "
+        """What a call without a token is told."""
+        return f"the rate limit of {self.rate.text} (burst {self.burst}) has no token"
 
     @property
     def capacity(self) -> int:

@@ -121,12 +121,11 @@ def outstanding(permit: float, cost: int, now: float, interval: int) -> int:
 
 
 def limited(options: RateLimitOptions, early: int, remaining: int) -> RateLimited:
-    retry_after = early / NANOSECONDS
     return RateLimited(
-        f"{options.refusal}{retry_after:.3f} s",
+        options.refusal,
         reason="empty",
         limit=options.rate.text,
-        retry_after=retry_after,
+        retry_after=early / NANOSECONDS,
         remaining=remaining,
         dependency=options.name,
     )

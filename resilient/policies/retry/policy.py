@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ...core.backoff import Backoff
 from ...core.budget import Budget
-from ...core.call import CURRENT, put_back
+from ...core.call import CURRENT, NO_CALL, put_back
 from ...core.clock import SYSTEM_CLOCK, Clock
 from ...core.errors import PolicyError
 from ...core.events import RUNTIME
@@ -21,7 +21,7 @@ from ...core.when import TRANSIENT, When
 from .block import Attempts
 from .options import RetryOptions
 from .state import Story
-from .steps import adiscard, discard, later, now, own_call, tell, too_late
+from .steps import adiscard, discard, is_over, later, now, own_call, tell, too_late
 from .strategies import is_strategy, looks_at_results
 
 P = ParamSpec("P")
@@ -166,18 +166,18 @@ class Retry(Policy):
         budget = self.budget_for(site.dependency if site.named else None)
         options, monotonic, looks = self.options, site.clock.monotonic, self._looks_at_results()
         runtime, watched, count, get, put = RUNTIME, site.watched, budget.count, CURRENT.get, CURRENT.set
-        makes_key = self._makes_key(site)
+        makes_key, checks = self._makes_key(site), _checks_deadline(site)
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
                 return watched(*args, **kwargs)  # type: ignore[no-any-return]
             outer = get()
-            changes = makes_key or outer.idempotency_key is not None
+            changes = makes_key or (outer is not NO_CALL and outer.idempotency_key is not None)
             try:  # put back without a token, as in Timeout: a signal handler may raise before there is one
                 if changes:
                     put(own_call(outer, makes_key, options, site, args, kwargs))
                 started = monotonic()
-                if outer.deadline is not None and started >= outer.deadline:
+                if checks and outer is not NO_CALL and is_over(outer, started):
                     raise too_late(site)
                 try:
                     result = inner(*args, **kwargs)
@@ -262,18 +262,18 @@ class Retry(Policy):
         budget = self.budget_for(site.dependency if site.named else None)
         options, monotonic, looks = self.options, site.clock.monotonic, self._looks_at_results()
         runtime, watched, count, get, put = RUNTIME, site.watched, budget.count, CURRENT.get, CURRENT.set
-        makes_key = self._makes_key(site)
+        makes_key, checks = self._makes_key(site), _checks_deadline(site)
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
                 return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             outer = get()
             token = None
-            if makes_key or outer.idempotency_key is not None:
+            if makes_key or (outer is not NO_CALL and outer.idempotency_key is not None):
                 token = put(own_call(outer, makes_key, options, site, args, kwargs))
             try:
                 started = monotonic()
-                if outer.deadline is not None and started >= outer.deadline:
+                if checks and outer is not NO_CALL and is_over(outer, started):
                     raise too_late(site)
                 try:
                     result = await inner(*args, **kwargs)
@@ -385,3 +385,8 @@ class Retry(Policy):
             rule = "looks at results, and a block has none"
             self.options.refuse("on", rule, "a function under @Retry(...), or raise an error in the block")
         return Attempts(self.options, Site(name, name, clock, self.attempts), self.budget_for(None), self)
+
+
+def _checks_deadline(site: Site) -> bool:
+    """Whether nobody outside has looked at the deadline just before."""
+    return not site.outer or site.outer[-1].kind != "timeout"

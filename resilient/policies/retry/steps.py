@@ -35,6 +35,11 @@ def own_call(
     return outer.for_retry(site.operation)
 
 
+def is_over(call: Call, now: float, /) -> bool:
+    """Whether the call's deadline is over."""
+    return call.deadline is not None and now >= call.deadline
+
+
 def too_late(site: Site, /) -> DeadlineExceeded:
     """The deadline was over before the first attempt: nobody's failure, and nothing was done."""
     if RUNTIME.listeners:
