@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 
@@ -33,12 +34,21 @@ class Inbox:
         settings: dict[str, Any] = json.loads(await self._line())
         return settings
 
+    async def ready(self) -> None:
+        """Say that this process is ready."""
+        tell({"ready": True})
+
     async def start(self) -> float:
         """Say that this process is ready; the moment at which the run starts."""
-        tell({"ready": True})
+        await self.ready()
         line = await self._line()
         self._watch = asyncio.create_task(self._leave_when_alone())
         return float(json.loads(line)["start"])
+
+    async def messages(self) -> AsyncIterator[dict[str, Any]]:
+        """All further lines; this process ends with them."""
+        while True:
+            yield json.loads(await self._line())
 
     async def _line(self) -> bytes:
         line = await self._reader.readline()

@@ -22,7 +22,7 @@ from .orders import Order
 from .schedule import Plan
 
 ROOT = Path(__file__).parents[2]
-_READY_WITHIN = 60.0
+READY_WITHIN = 60.0
 _PORTS = range(20_000, 30_000)
 """Below the ports that systems give to outgoing connections, so that nobody takes the port of a service that
 is down."""
@@ -71,7 +71,7 @@ class Lane:
         """Tell both when the run starts."""
         self.start = start
         for child in (self._payments, self._checkout):
-            _say(child, {"start": start})
+            say(child, {"start": start})
 
     async def run(self) -> None:
         """All of the run."""
@@ -93,7 +93,7 @@ class Lane:
         await self._payments.wait()
         # The next one is made ready while the port is silent, and takes it when the script says so.
         self._payments = await self._spawn_payments()
-        _say(self._payments, {"start": self.start})
+        say(self._payments, {"start": self.start})
 
     async def _gather(self) -> None:
         assert self._checkout is not None
@@ -141,10 +141,10 @@ class Lane:
                 start_new_session=True,  # Ctrl-C is for this process; it ends the others
             )
         self.children.append(child)
-        _say(child, {**settings, "seed": plan.seed, "fast": plan.fast})
+        say(child, {**settings, "seed": plan.seed, "fast": plan.fast})
         assert child.stdout is not None
         try:
-            line = await asyncio.wait_for(child.stdout.readline(), _READY_WITHIN)
+            line = await asyncio.wait_for(child.stdout.readline(), READY_WITHIN)
         except TimeoutError:
             line = b""
         if not line:
@@ -160,19 +160,20 @@ class Lane:
             await child.wait()
 
 
-def _say(child: asyncio.subprocess.Process | None, message: dict[str, Any]) -> None:
+def say(child: asyncio.subprocess.Process | None, message: dict[str, Any]) -> None:
+    """One line to a child process."""
     assert child is not None
     assert child.stdin is not None
     child.stdin.write(json.dumps(message).encode() + b"\n")
 
 
-def free_port() -> int:
+def free_port(host: str = "127.0.0.1") -> int:
     """A port on loopback that nobody listens on."""
     while True:
         port = random.choice(_PORTS)
         with socket.socket() as sock:
             try:
-                sock.bind(("127.0.0.1", port))
+                sock.bind((host, port))
             except OSError:
                 continue
             return port
