@@ -144,29 +144,35 @@ def put_back(token: Token[Call], /) -> None:
 
 class Scope:
     """A block in which the Call says more: ``with``, in sync and async code alike. May be entered again, also inside
-    itself.
+    itself, and by several tasks and threads at once.
 
     Args:
         name: of the function that made it.
         change: makes the Call of the block from the one outside.
     """
 
-    __slots__ = ("_change", "_name", "_tokens")
+    __slots__ = ("_change", "_name")
 
     def __init__(self, name: str, change: Callable[[Call], Call]) -> None:
         self._name = name
         self._change = change
-        self._tokens: list[Token[Call]] = []
 
     def __enter__(self) -> Call:
         call = self._change(CURRENT.get())
-        self._tokens.append(CURRENT.set(call))
+        _ENTERED.set((self, CURRENT.set(call), _ENTERED.get()))
         return call
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        put_back(self._tokens.pop())
+        entered = _ENTERED.get()
+        if entered is None or entered[0] is not self:
+            return  # a coroutine that was left behind is closed in another context
+        try:
+            CURRENT.reset(entered[1])
+        except ValueError:
+            return  # the same, inside another use of this block
+        _ENTERED.set(entered[2])
 
     def __call__(self, fn: object, /) -> NoReturn:
         # As a decorator it would be over before an async function began.
@@ -174,6 +180,11 @@ class Scope:
         raise PolicyError(
             f"{self._name} is a block, no decorator: write `with {self._name}(...):`, or {instead}"
         )
+
+
+_Entered = tuple[Scope, Token[Call], "_Entered | None"]
+_ENTERED: ContextVar[_Entered | None] = ContextVar("resilient_entered", default=None)
+"""The blocks that this context is in, the innermost first, with what puts back the Call outside each."""
 
 
 def deadline(seconds: float, /, *, clock: Clock = SYSTEM_CLOCK) -> Scope:

@@ -48,6 +48,7 @@ class Logical:
 
     __slots__ = (
         "_challenged",
+        "_first",
         "_hop",
         "_redirect",
         "address",
@@ -81,14 +82,16 @@ class Logical:
         self.response: Any = None
         self.hops = 0
         self.redirected = False
-        self._hop = 0
+        self._first = self._hop = 0
         self._redirect: Any = None
-        self._challenged: list[tuple[bytes, bytes]] | None = None
+        self._challenged: tuple[str, list[tuple[bytes, bytes]]] | None = None
 
     def hop_began(self, request: Any) -> None:
         """A request of the call is handed to us: the first, or that of a redirect or an auth flow."""
         number = id(request)
-        self.redirected = self.redirected or self._hop not in (0, number)
+        if self._first == 0:
+            self._first = number
+        self.redirected = number != self._first
         self._hop = number
         self.hops += 1
 
@@ -100,15 +103,16 @@ class Logical:
             self._redirect = self._challenged = None
         else:
             self._redirect = weakref.ref(response) if status < 400 else None
-            self._challenged = list(request.headers.raw) if status in (401, 403, 407) else None
+            self._challenged = _seen(request) if status in (401, 403, 407) else None
 
     def is_over(self, request: Any) -> bool:
         """Whether ``request``, which bears our state, comes from another ``client.send()``.
 
-        A request object comes again when an auth flow answers a challenge, with other headers than before; else it was
-        sent again. The request of a redirect that the SDK follows is on no response's ``next_request``."""
-        if self._hop == id(request):
-            return self._challenged is None or self._challenged == request.headers.raw
+        A request object comes again when an auth flow answers a challenge, with another URL or other headers than
+        before; else it was sent again. The request of a redirect that the SDK follows is on no response's
+        ``next_request``."""
+        if id(request) in (self._first, self._hop):
+            return self._challenged is None or self._challenged == _seen(request)
         response = None if self._redirect is None else self._redirect()
         return response is not None and response.next_request is request
 
@@ -138,6 +142,11 @@ class Logical:
     def report(self, **known: Any) -> Report:
         """What is known of the call now."""
         return Report(evidence=self.weakest, attempts=self.attempts, endpoint=self.address, **known)
+
+
+def _seen(request: Any) -> tuple[str, list[tuple[bytes, bytes]]]:
+    """What an auth flow may change of a request."""
+    return str(request.url), list(request.headers.raw)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -106,3 +106,39 @@ def test_the_second_request_of_an_auth_flow_is_the_same_call(mode: str, manual_c
         first, second = seen_keys(origin.requests)
         assert first == second is not None
         assert report(response).attempts == 2
+
+
+@both
+@pytest.mark.parametrize("last", [200, "reset_before_effect"])
+def test_after_a_redirect_too(last: Any, mode: str, manual_clock: ManualClock) -> None:
+    given = {"policies": policies(manual_clock, total=2.0, attempts=1), "follow_redirects": True}
+    with Origin(clock=manual_clock) as origin, Caller(mode, origin.url, manual_clock, **given) as caller:
+        origin.script(*[answer(307, headers={"Location": "/there"}), last] * 2)
+        request = caller.client.build_request("POST", "/here")
+        for _ in range(2):
+            if last == 200:
+                assert sent(caller, request).status_code == 200
+            else:
+                with pytest.raises(httpx.TransportError):
+                    sent(caller, request)
+            manual_clock.advance(5.0)
+        first, then, second, after = seen_keys(origin.requests)
+        assert first == then != second == after
+
+
+class ByUrl(httpx.Auth):
+    """Answers a challenge with a token in the query."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        response = yield request
+        if response.status_code == 401:
+            request.url = request.url.copy_set_param("token", "fresh")
+            yield request
+
+
+@both
+def test_an_auth_flow_may_change_the_url_alone(mode: str, manual_clock: ManualClock) -> None:
+    with Origin(clock=manual_clock) as origin, Caller(mode, origin.url, manual_clock) as caller:
+        origin.script(answer(401), 200)
+        assert report(caller.post("/charges", auth=ByUrl())).attempts == 2
+        assert len(set(seen_keys(origin.requests))) == 1

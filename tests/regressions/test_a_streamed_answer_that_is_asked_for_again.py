@@ -20,7 +20,13 @@ def accepted(response: Any) -> bool:
 
 
 def policies(clock: ManualClock, on: Any) -> Pipeline:
-    return Pipeline(Retry(3, on=on, wait=0), CircuitBreaker(), Bulkhead(1), name="svc", clock=clock)
+    return Pipeline(
+        Retry(3, on=on, wait=0),
+        CircuitBreaker(count=10, minimum_calls=10),
+        Bulkhead(1),
+        name="svc",
+        clock=clock,
+    )
 
 
 @both

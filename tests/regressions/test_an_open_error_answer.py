@@ -57,3 +57,19 @@ def test_a_stand_in_lets_it_go(mode: str, manual_clock: ManualClock) -> None:
         for _ in range(3):
             assert caller.get().text == "stand-in"
             assert pipeline["bulkhead"].in_flight == caller.pool.in_use == 0
+
+
+@both
+def test_a_predicate_that_fails_lets_it_go(mode: str, manual_clock: ManualClock) -> None:
+    def bug(exc: Exception) -> bool:
+        raise KeyError("a bug")
+
+    pipeline = Pipeline(Retry(3, on=bug, wait=0), Bulkhead(1), name="svc", clock=manual_clock)
+    with (
+        Origin(clock=manual_clock) as origin,
+        Caller(mode, origin.url, manual_clock, policies=pipeline) as caller,
+    ):
+        origin.always(answer(500, LARGE))
+        for _ in range(3):
+            assert type(caller.fails()) is KeyError
+            assert pipeline["bulkhead"].in_flight == caller.pool.in_use == 0

@@ -185,7 +185,12 @@ class Retry(Policy):
                     if runtime.listeners:
                         tell(site, 1, started, exc)
                     story = Story(options, budget, site, started, args, kwargs, self)
-                    delay = story.failed(exc, monotonic(), now(story.wants(exc), site))
+                    try:
+                        delay = story.failed(exc, monotonic(), now(story.wants(exc), site))
+                    except BaseException:  # a predicate or strategy of the user's
+                        if isinstance(exc, Discarded):
+                            exc.discard(0.0)
+                        raise
                     if delay is None:
                         raise
                     if isinstance(exc, Discarded):
@@ -223,7 +228,12 @@ class Retry(Policy):
                 except Exception as exc:
                     if runtime.listeners:
                         tell(site, story.attempts, began, exc)
-                    next_delay = story.failed(exc, monotonic(), now(story.wants(exc), site))
+                    try:
+                        next_delay = story.failed(exc, monotonic(), now(story.wants(exc), site))
+                    except BaseException:
+                        if isinstance(exc, Discarded):
+                            exc.discard(0.0)
+                        raise
                     if next_delay is None:
                         raise
                     delay = (
@@ -281,10 +291,15 @@ class Retry(Policy):
                     if runtime.listeners:
                         tell(site, 1, started, exc)
                     story = Story(options, budget, site, started, args, kwargs, self)
-                    wanted = story.wants(exc)
-                    if wanted.__class__ is not bool:
-                        wanted = await later(wanted)
-                    delay = story.failed(exc, monotonic(), wanted)
+                    try:
+                        wanted = story.wants(exc)
+                        if wanted.__class__ is not bool:
+                            wanted = await later(wanted)
+                        delay = story.failed(exc, monotonic(), wanted)
+                    except BaseException:
+                        if isinstance(exc, Discarded):
+                            await exc.adiscard(0.0)
+                        raise
                     if delay is None:
                         raise
                     if isinstance(exc, Discarded):
@@ -320,7 +335,12 @@ class Retry(Policy):
                 except Exception as exc:
                     if runtime.listeners:
                         tell(site, story.attempts, began, exc)
-                    next_delay = story.failed(exc, monotonic(), await later(story.wants(exc)))
+                    try:
+                        next_delay = story.failed(exc, monotonic(), await later(story.wants(exc)))
+                    except BaseException:
+                        if isinstance(exc, Discarded):
+                            await exc.adiscard(0.0)
+                        raise
                     if next_delay is None:
                         raise
                     delay = (
