@@ -110,10 +110,10 @@ class Call:
         they are made, within the retry that makes them: give labels where that order can change."""
         if self.idempotency_key is None:
             return None
-        if label is None:
-            label = f"{self._place}{self._next(operation)}"
         from .keys import child_key
 
+        if label is None:
+            return child_key(self.idempotency_key, operation, self._place, str(self._next(operation)))
         return child_key(self.idempotency_key, operation, label)
 
     def remaining(self, clock: Clock = SYSTEM_CLOCK, /) -> float | None:

@@ -24,6 +24,6 @@ def business_key(dependency: str, operation: str, value: str, /) -> str:
     return str(uuid.uuid5(_NAMESPACE, "\0".join((dependency, operation, value))))
 
 
-def child_key(parent: str, operation: str, label: str, /) -> str:
-    """The key of a call made inside another one."""
-    return str(uuid.uuid5(_NAMESPACE, "\0".join((parent, operation, label))))
+def child_key(parent: str, operation: str, *label: str) -> str:
+    """The key of a call made inside another one. A label that was given has one part; one that was counted has two."""
+    return str(uuid.uuid5(_NAMESPACE, "\0".join((parent, operation, *label))))

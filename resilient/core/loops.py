@@ -12,6 +12,8 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
+from .forks import tell_after_fork
+
 current_task = asyncio.current_task
 running_loop = asyncio._get_running_loop
 """The asyncio loop that runs in this thread, or None: documented for those who build on event loops."""
@@ -117,7 +119,7 @@ class Limits:
         monotonic: the clock that ``when`` is told in.
     """
 
-    __slots__ = ("_armed", "_running", "_thread", "duration", "loop", "monotonic")
+    __slots__ = ("__weakref__", "_armed", "_running", "_thread", "duration", "loop", "monotonic")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, duration: float, monotonic: Callable[[], float]
@@ -128,6 +130,10 @@ class Limits:
         self._thread = get_ident()
         self._running: deque[Limit] = deque()
         self._armed = False
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._thread = 0  # of nobody: the loop is the parent's, though asyncio still knows its task here
 
     def begin(self, when: float) -> Limit | None:
         """Limit the current task; ``when`` is ``duration`` from now. None: it does not run on this loop."""

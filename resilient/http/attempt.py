@@ -133,10 +133,11 @@ class Attempt:
         found.pop("resilient", None)
         timeout = given.get("timeout") or {}
         connect, read, write = timeout.get("connect"), timeout.get("read"), timeout.get("write")
+        pool = timeout.get("pool")
         if cut and self.deadline is not None:
             left = max(0.0, self.deadline - self.clock())
-            connect, read, write = (
-                left if each is None else min(each, left) for each in (connect, read, write)
+            connect, read, write, pool = (
+                left if each is None else min(each, left) for each in (connect, read, write, pool)
             )
         if self.connect_timeout is not None and (connect is None or connect > self.connect_timeout):
             connect = self.connect_timeout
@@ -145,7 +146,7 @@ class Attempt:
             "connect": self._phase(connect),
             "read": reading,
             "write": reading if write == read else self._phase(write),
-            "pool": timeout.get("pool"),
+            "pool": pool,
         }
         if trace is not None:
             self.by_trace = True

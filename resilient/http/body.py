@@ -163,6 +163,7 @@ class ResponseBody:
         self.close_inner: Callable[[], Any] | None = (
             None  # of a transport that closes its streams itself, async
         )
+        self.ours = True  # whether each read of the stream ends at the deadline
 
     def _end(self) -> None:
         """The connection goes back, once; then whoever waits for the end is told."""
@@ -216,11 +217,11 @@ class SyncBody(ResponseBody):
 
     def drain(self, seconds: float) -> None:
         """Read what is left, if it is little and comes soon; then close."""
-        left = DRAIN_BYTES
+        left = DRAIN_BYTES if self.ours else -1
         attempt = self._attempt
         attempt.deadline = _sooner(attempt, seconds)
         try:
-            for chunk in self:
+            for chunk in self if left > 0 else ():
                 left -= len(chunk)
                 if left < 0:
                     break
@@ -257,14 +258,15 @@ class AsyncBody(ResponseBody):
 
     async def adrain(self, seconds: float) -> None:
         """Read what is left, if it is little and comes soon; then close."""
-        left = DRAIN_BYTES
+        left = DRAIN_BYTES if self.ours else -1
         attempt = self._attempt
         attempt.deadline = _sooner(attempt, seconds)
         try:
-            async for chunk in self:
-                left -= len(chunk)
-                if left < 0:
-                    break
+            if left > 0:
+                async for chunk in self:
+                    left -= len(chunk)
+                    if left < 0:
+                        break
         except Exception:  # thrown away, whatever it was
             self._error = None
         finally:

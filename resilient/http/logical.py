@@ -43,7 +43,8 @@ class Logical:
         address: the endpoint of the last attempt.
         repeatable: whether the request may be sent again after it may have happened.
         response: the answer of the last attempt that got one, while the hop lasts.
-        hops: requests of it that were handed to us, and whether one was a redirect's.
+        hops: requests of it that were handed to us, and whether the last was a redirect's.
+        busy: whether one of them is being sent.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Logical:
         "address",
         "attempts",
         "body",
+        "busy",
         "deadline",
         "evidence",
         "fresh",
@@ -82,6 +84,7 @@ class Logical:
         self.response: Any = None
         self.hops = 0
         self.redirected = False
+        self.busy = False
         self._first = self._hop = 0
         self._redirect: Any = None
         self._challenged: tuple[str, list[tuple[bytes, bytes]]] | None = None
@@ -94,6 +97,7 @@ class Logical:
         self.redirected = number != self._first
         self._hop = number
         self.hops += 1
+        self.busy = True
 
     def hop_ended(self, request: Any, response: Any) -> None:
         """It was answered; remember what tells the call's next hop from another call."""
@@ -213,6 +217,11 @@ class Dependency:
             request.extensions = {**request.extensions, STATE: logical}
         elif not isinstance(logical, Logical):
             raise PolicyError(f"request extensions: {STATE!r} is kept for the library; leave it out")
+        elif logical.busy:
+            raise PolicyError(
+                f"{request.method} {request.url.path}: the request is being sent already; build one for each call, "
+                "with client.build_request(...)"
+            )
         elif logical.is_over(request):
             self._forget_key(request, logical, made_only=True)
             body, logical = logical.body, Logical()

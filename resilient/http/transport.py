@@ -246,6 +246,8 @@ class SyncTransport(Base):
             except TimedOut as exc:
                 dependency.ended_elsewhere(exc, request, logical, call)
                 raise
+            finally:
+                logical.busy = False
             logical.hop_ended(request, response)
             return response
         token = CURRENT.set(dependency.prepare(request, logical, call))
@@ -259,6 +261,7 @@ class SyncTransport(Base):
                 raise
             raise error from exc
         finally:
+            logical.busy = False
             CURRENT.reset(token)
 
     def _run(self, method: str) -> Callable[[Any], Any]:
@@ -307,6 +310,8 @@ class AsyncTransport(Base):
             except TimedOut as exc:
                 dependency.ended_elsewhere(exc, request, logical, call)
                 raise
+            finally:
+                logical.busy = False
             logical.hop_ended(request, response)
             return response
         token = CURRENT.set(dependency.prepare(request, logical, call))
@@ -320,6 +325,7 @@ class AsyncTransport(Base):
                 raise
             raise error from exc
         finally:
+            logical.busy = False
             CURRENT.reset(token)
 
     def _run(self, method: str) -> Callable[[Any], Any]:

@@ -94,6 +94,7 @@ class SyncWrapped(Base):
             lambda exc: self._body_error(exc, attempt, request),
             stream.close,
         )
+        response.stream.ours = False
         return response
 
     def close(self) -> None:
@@ -132,6 +133,7 @@ class AsyncWrapped(Base):
             _keep,
         )
         response.stream.close_inner = stream.aclose
+        response.stream.ours = False
         return response
 
     async def aclose(self) -> None:

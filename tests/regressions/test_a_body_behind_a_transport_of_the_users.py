@@ -86,3 +86,16 @@ def test_its_own_time_outs_are_no_longer_than_what_is_left(manual_clock: ManualC
         client.get("/", timeout=httpx.Timeout(5.0, connect=0.5))
     assert [each["read"] for each in seen] == pytest.approx([1.0, 0.7, 0.4])
     assert [each["connect"] for each in seen] == pytest.approx([0.5, 0.5, 0.4])
+    assert [each["pool"] for each in seen] == pytest.approx([1.0, 0.7, 0.4])
+
+
+@both
+def test_one_that_nobody_wants_is_not_waited_for(mode: str, manual_clock: ManualClock) -> None:
+    stream = Dripping(manual_clock)
+    answers = iter([httpx.Response(503, stream=stream), httpx.Response(200)])
+    transport = httpx.MockTransport(lambda request: next(answers))
+    pipeline = policies(manual_clock)
+    with Caller(mode, "http://svc", manual_clock, policies=pipeline, transport=transport) as caller:
+        assert caller.get().status_code == 200
+    assert stream.closed
+    assert manual_clock.monotonic() == 0.0, "we cannot end a read of a stream that is not ours"

@@ -134,3 +134,17 @@ def test_side_by_side(order: tuple[float, float], manual_clock: ManualClock) -> 
     manual_clock.run(keyed("o-1"))
     assert len(keys["goods"]) == len(keys["freight"]) == 1
     assert keys["goods"] != keys["freight"]
+
+
+def test_a_label_is_no_count() -> None:
+    """The first of the calls that are counted had the key of the one that is labelled "1"."""
+    keys: list[str | None] = []
+
+    @Retry(wait=0, idempotency_key=str)
+    def both(order: int) -> None:
+        call = current_call()
+        keys.extend(call.child_key("charge", label) for label in ("1", "2", "line 1/1"))
+        keys.extend(call.child_key("charge") for _ in range(3))
+
+    both(7)
+    assert len({*keys}) == 6

@@ -64,3 +64,12 @@ def test_nor_is_a_request_sent(mode: str, manual_clock: ManualClock) -> None:
             assert breaker.state == "closed"
             assert caller.get().status_code == 200
         assert len(origin.requests) == 1
+
+
+def test_nor_is_a_block_begun(manual_clock: ManualClock) -> None:
+    with deadline(1.0, clock=manual_clock):
+        manual_clock.advance(1.0)
+        with pytest.raises(DeadlineExceeded):
+            for attempt in Retry().attempts(clock=manual_clock):
+                with attempt:
+                    pytest.fail("it was begun")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from resilient import Pipeline, RateLimit, RateLimited
+from resilient.policies.ratelimit.options import RateLimitOptions
+from resilient.policies.ratelimit.state import KeyedBuckets
 from resilient.testing import ManualClock
 
 
@@ -41,3 +43,33 @@ def test_those_in_use_stay(manual_clock: ManualClock) -> None:
         call(number)
         with pytest.raises(RateLimited, match="has no token"):
             call(number)
+
+
+def test_among_many_that_are_in_use_a_free_one_is_found() -> None:
+    """Only the keys that came last were looked at."""
+    buckets = KeyedBuckets(RateLimitOptions("1/second", key=str, max_keys=10_000))
+    for key in range(5_000):
+        buckets.admit(key, 1, 0.0)
+    for key in range(5_000, 10_000):
+        buckets.admit(key, 1, 0.9)
+    refused = 0
+    for key in range(10_000, 10_010):
+        try:
+            buckets.admit(key, 1, 1.5)
+        except RateLimited:
+            refused += 1
+    assert refused <= 2, "those that it took to look at all of them"
+    for key in range(5_000, 10_000):
+        with pytest.raises(RateLimited, match="has no token"):
+            buckets.admit(key, 1, 1.5)
+
+
+def test_where_none_is_free_nobody_looks_at_all_of_them_again() -> None:
+    buckets = KeyedBuckets(RateLimitOptions("1/hour", key=str, max_keys=10_000))
+    for key in range(10_000):
+        buckets.admit(key, 1, 0.0)
+    for key in range(10_000, 10_005):
+        with pytest.raises(RateLimited, match="keys in use"):
+            buckets.admit(key, 1, 1.0)
+    assert len(buckets) == 10_000
+    buckets.admit(10_000, 1, 3_600.0)

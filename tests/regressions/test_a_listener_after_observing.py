@@ -8,7 +8,8 @@ from typing import Any
 import pybreaker
 import pytest
 
-from resilient import CircuitBreaker, Pipeline
+from resilient import CircuitBreaker, CircuitOpen, Pipeline, subscribe
+from resilient.core.events import BreakerTransition
 from resilient.testing import ManualClock
 
 
@@ -39,11 +40,28 @@ def test_what_is_in_force_is_shown(manual_clock: ManualClock) -> None:
     assert hears.heard == ["closed -> open", "open -> half-open", "half-open -> closed"]
 
 
-def test_while_observing_it_is_closed(manual_clock: ManualClock) -> None:
+def test_what_is_forced_is_shown_while_observing(manual_clock: ManualClock) -> None:
     hears = Hears()
     breaker = CircuitBreaker(listeners=[hears])
     breaker.force_open()
     breaker.observe()
     breaker.observe(False)
-    assert hears.heard == ["closed -> open", "open -> closed", "closed -> open"]
+    assert hears.heard == ["closed -> open"]
     assert breaker.as_pybreaker().current_state == "open"
+
+
+def test_what_is_forced_is_in_force_while_observing(manual_clock: ManualClock) -> None:
+    hears, events = Hears(), []
+    breaker = CircuitBreaker(listeners=[hears])
+    pipeline = Pipeline(breaker, clock=manual_clock)
+    pipeline.call(str)
+    stop = subscribe(events.append)
+    try:
+        breaker.observe()
+        breaker.force_open()
+        with pytest.raises(CircuitOpen):
+            pipeline.call(str)
+    finally:
+        stop()
+    assert hears.heard == ["closed -> open"]
+    assert [event.observed for event in events if isinstance(event, BreakerTransition)] == [False]

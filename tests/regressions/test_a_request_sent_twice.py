@@ -4,6 +4,7 @@ server which honours keys dropped the second order."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+import resilient.httpx
+from resilient import PolicyError
 from resilient.testing import ManualClock, Origin, answer
 from tests.http.calls import Caller, both, policies, report, seen_keys
 
@@ -142,3 +145,19 @@ def test_an_auth_flow_may_change_the_url_alone(mode: str, manual_clock: ManualCl
         origin.script(answer(401), 200)
         assert report(caller.post("/charges", auth=ByUrl())).attempts == 2
         assert len(set(seen_keys(origin.requests))) == 1
+
+
+def test_at_the_same_time_it_is_refused(manual_clock: ManualClock) -> None:
+    async def main() -> None:
+        with Origin(clock=manual_clock) as origin:
+            async with resilient.httpx.async_client("svc", base_url=origin.url) as client:
+                request = client.build_request("POST", "/charges")
+                first = asyncio.ensure_future(client.send(request))
+                await asyncio.sleep(0)
+                with pytest.raises(PolicyError, match=r"is being sent already; build one for each call"):
+                    await client.send(request)
+                assert (await first).status_code == 200
+                assert (await client.send(request)).status_code == 200
+            assert len(set(seen_keys(origin.requests))) == 2
+
+    manual_clock.run(main())

@@ -197,14 +197,15 @@ class CircuitBreaker(Gate[Permit]):
         self._state.force(None, self.clock.monotonic(), "reset by hand")
 
     def observe(self, on: bool = True) -> None:
-        """Let every call through while counting, opening and closing as if it did not: for a safe roll-out.
+        """Let every call through while counting, opening and closing as if it did not: for a safe roll-out. What
+        `force_open` forces holds all the same.
 
         Transitions are told to event listeners with ``observed=True``, and not to pybreaker's: what pybreaker's object
         shows is closed while observing, and the state in force after it.
         """
         self._state.observe(on)
         if self._shows:
-            self._face.show(CLOSED if on else self.state)
+            self._face.show(self._state_in_force)
 
     def totals(self) -> Totals:
         """Calls, failures and slow calls in the window; zeros while not closed."""
@@ -217,8 +218,13 @@ class CircuitBreaker(Gate[Permit]):
         """
         if not self._shows:
             self._shows = True
-            self._face.show(CLOSED if self.observing else self.state)
+            self._face.show(self._state_in_force)
         return self._face.real
+
+    @property
+    def _state_in_force(self) -> str:
+        state = self.state
+        return CLOSED if self.observing and state != FORCED_OPEN else state
 
     # ------------------------------------------------------------------------------------------------ telling
     def _changed(self, change: Change) -> None:

@@ -333,7 +333,8 @@ class BreakerState:
     def _queue(
         self, old: str, new: str, reason: str, trigger: str, totals: Totals, open_for: float | None
     ) -> None:
-        self._changes.append(Change(old, new, reason, trigger, totals, open_for, self._observe))
+        observed = self._observe and trigger != "manual"  # what is set by hand is in force all the same
+        self._changes.append(Change(old, new, reason, trigger, totals, open_for, observed))
 
     def _tell(self) -> None:
         """Tell the changes in order, each once, whichever thread is here first; never under the lock."""

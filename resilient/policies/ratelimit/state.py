@@ -17,7 +17,9 @@ from ...core.policy import Wait
 from .options import NANOSECONDS, RateLimitOptions
 
 _SWEEP = 64
-"""Keys of the older half that are looked at per admission while it is being let go."""
+"""Keys of the older half that are let go per admission."""
+_LOOK = 4_096
+"""Keys that are looked at for one that is full, where there is no room for a new one: less than a millisecond."""
 
 
 class Bucket:
@@ -149,7 +151,18 @@ class KeyedBuckets:
     time in which an empty bucket fills up is full; so keys live in two halves, the older one is let go after
     that time, and nothing has to be looked for."""
 
-    __slots__ = ("_dying", "_life", "_lock", "_new", "_old", "_overflow", "_turned", "options")
+    __slots__ = (
+        "_dying",
+        "_life",
+        "_lock",
+        "_new",
+        "_none_before",
+        "_old",
+        "_overflow",
+        "_soonest",
+        "_turned",
+        "options",
+    )
 
     def __init__(self, options: RateLimitOptions) -> None:
         self.options = options
@@ -160,6 +173,8 @@ class KeyedBuckets:
         self._overflow = 0  # the bucket that keys past max_keys share; guarded by _lock
         self._life = options.rate.interval * options.capacity + int(options.max_wait * NANOSECONDS)
         self._turned = 0  # guarded by _lock
+        self._soonest = 0  # when the first of those that were looked at is full; guarded by _lock
+        self._none_before = 0  # until then no key is full, as far as is known; guarded by _lock
 
     def admit(self, key: Hashable, cost: int, now: float) -> float | Wait[float]:
         options = self.options
@@ -207,6 +222,7 @@ class KeyedBuckets:
             for half in (self._new, self._old):
                 if key in half:
                     half[key] -= back
+                    self._none_before = min(self._none_before, half[key])
                     return
             self._overflow -= back
 
@@ -219,15 +235,23 @@ class KeyedBuckets:
             self._dying.popitem()
 
     def _make_room(self, t: int) -> bool:
-        """Let go of keys that are full by now; a few at a time, those that were not used for longest first."""
+        """Let go of a key that is full by now; part of them is looked at, so that no call takes long."""
+        if t < self._none_before:
+            return False
         if not self._old:
             # Begin to look at all of them: what is moved here and not used again is full when its time comes.
             self._old, self._new, self._turned = self._new, {}, t
-        for _ in range(min(_SWEEP, len(self._old))):
+            self._soonest = (
+                t + self.options.rate.interval
+            )  # those that are used meanwhile are not full before that
+        for _ in range(min(_LOOK, len(self._old))):
             key, tat = self._old.popitem()
             if tat <= t:
                 return True
             self._new[key] = tat
+            self._soonest = min(self._soonest, tat)
+        if not self._old:
+            self._none_before = self._soonest  # all of them were looked at in vain
         return False
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ from ...core.events import RUNTIME
 from ...core.policy import Site
 from .options import RetryOptions
 from .state import Story
-from .steps import now, tell
+from .steps import is_over, now, tell, too_late
 
 
 class Attempts:
@@ -53,6 +53,8 @@ class Attempts:
         """The Call to put in force for an attempt; None: the one outside does."""
         outer = CURRENT.get()
         if number == 1:
+            if is_over(outer, self._site.clock.monotonic()):
+                raise too_late(self._site)
             if outer.idempotency_key is not None:
                 self._call = outer.for_retry(self._site.operation)
             return self._call
