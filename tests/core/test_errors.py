@@ -14,6 +14,7 @@ from resilient import (
     CircuitOpen,
     ConfigError,
     DeadlineExceeded,
+    DocumentError,
     Evidence,
     NoEndpoints,
     OutcomeUnknown,
@@ -40,6 +41,7 @@ TREE: dict[type[Exception], tuple[type[BaseException], ...]] = {
     OutcomeUnknown: (ResilientError,),
     ConfigError: (ResilientError,),
     PolicyError: (ConfigError,),
+    DocumentError: (ConfigError,),
 }
 FIELDS: dict[type[Exception], dict[str, Any]] = {
     ResilientError: {"dependency": "payments", "operation": "charge"},
@@ -58,6 +60,7 @@ FIELDS: dict[type[Exception], dict[str, Any]] = {
     OutcomeUnknown: {"idempotency_key": "k-7", "attempts": 3},
     ConfigError: {},
     PolicyError: {"operation": "charge"},
+    DocumentError: {"pointer": ("flags", "search", 0), "file": "a.json", "line": 7, "suggestion": "variants"},
 }
 
 
@@ -136,3 +139,14 @@ def test_each_rejection_names_its_policy() -> None:
     names = [cls("no").policy for cls in (Rejected, CircuitOpen, RateLimited, BulkheadFull)]
     assert names == ["", "breaker", "ratelimit", "bulkhead"]
     assert Rejected("no", policy="own").policy == "own"
+
+
+def test_a_document_error_tells_the_place_and_all_that_is_wrong() -> None:
+    one = DocumentError("is no number", pointer=("flags", "search", 0), file="shop.yaml", line=7)
+    assert str(one) == "shop.yaml:7: flags.search.0: is no number"
+    assert str(DocumentError("is empty", file="shop.yaml")) == "shop.yaml: is empty"
+    both = DocumentError(
+        "2 things are wrong", problems=(one, DocumentError("unknown key", pointer=("flag",)))
+    )
+    assert str(both).splitlines() == ["2 things are wrong", str(one), "flag: unknown key"]
+    assert pickle.loads(pickle.dumps(both)).problems[0].line == 7
