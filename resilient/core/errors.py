@@ -180,6 +180,8 @@ class DocumentError(ConfigError):
         file: the name of its file; None where it is not known.
         line: of the place in its file, from 1; None where it is not known.
         suggestion: what was probably meant, where that is a single word.
+        reason: which check refused it, in one word: ``size``, ``read``, ``encoding``, ``syntax``, ``structure``,
+            ``reference`` or ``policies`` (those that live in this process cannot take it).
         problems: all that is wrong, where that is more than this.
     """
 
@@ -187,6 +189,7 @@ class DocumentError(ConfigError):
     file: str | None = None
     line: int | None = None
     suggestion: str | None = None
+    reason: str = "structure"
     problems: tuple[DocumentError, ...] = ()
 
     def __init__(
@@ -198,17 +201,20 @@ class DocumentError(ConfigError):
         file: str | None = None,
         line: int | None = None,
         suggestion: str | None = None,
+        reason: str = "structure",
         problems: tuple[DocumentError, ...] = (),
         **fields: Any,
     ) -> None:
-        given = {
-            "pointer": pointer,
-            "file": file,
-            "line": line,
-            "suggestion": suggestion,
-            "problems": problems,
-        }
-        super().__init__(message, **given, **fields)
+        super().__init__(
+            message,
+            pointer=pointer,
+            file=file,
+            line=line,
+            suggestion=suggestion,
+            reason=reason,
+            problems=problems,
+            **fields,
+        )
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line) if part is not None)

@@ -60,7 +60,13 @@ FIELDS: dict[type[Exception], dict[str, Any]] = {
     OutcomeUnknown: {"idempotency_key": "k-7", "attempts": 3},
     ConfigError: {},
     PolicyError: {"operation": "charge"},
-    DocumentError: {"pointer": ("flags", "search", 0), "file": "a.json", "line": 7, "suggestion": "variants"},
+    DocumentError: {
+        "pointer": ("flags", "search", 0),
+        "file": "a.json",
+        "line": 7,
+        "reason": "size",
+        "suggestion": "variants",
+    },
 }
 
 
@@ -119,7 +125,7 @@ def test_what_it_did_not_hear_has_a_default(cls: Any) -> None:
     error = cls("what happened")
     assert (error.dependency, error.operation) == (None, None)
     for name in FIELDS[cls]:
-        assert getattr(error, name) in (None, "", 0, 1, (), "open", cls.__dict__.get("policy"))
+        assert getattr(error, name) in (None, "", 0, 1, (), "open", "structure", cls.__dict__.get("policy"))
 
 
 @pytest.mark.parametrize(
