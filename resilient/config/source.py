@@ -43,12 +43,22 @@ class Files(NamedTuple):
     Attributes:
         content: by the file's name, in its order.
         digest: of names and content: two that are equal say the same.
-        mounted: whether the kubelet wrote them, so that none can be half of a file.
     """
 
     content: dict[str, bytes]
     digest: str
-    mounted: bool
+
+
+class Mark(NamedTuple):
+    """What differs when the content may have changed.
+
+    Attributes:
+        value: None where nothing is there.
+        atomic: whether all that it stands for was put there in one step, as the kubelet does.
+    """
+
+    value: object
+    atomic: bool
 
 
 class Directory:
@@ -61,14 +71,14 @@ class Directory:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def mark(self) -> object:
-        """Something that differs when the content may have changed; None where nothing is there. Cheap."""
+    def mark(self) -> Mark:
+        """To look whether there is something new; a fraction of what reading costs."""
         try:
-            return os.readlink(self.path / "..data")  # noqa: PTH115 - a Path costs more than the call
+            return Mark(os.readlink(self.path / "..data"), True)  # noqa: PTH115 - a Path costs more than the call
         except OSError:
-            return self._mark_plain()
+            return Mark(self._stats(), False)
 
-    def _mark_plain(self) -> object:
+    def _stats(self) -> object:
         try:
             with os.scandir(self.path) as entries:
                 stats = [
@@ -93,7 +103,7 @@ class Directory:
         for _ in range(_TRIES):
             mark = self.mark()
             try:
-                content, mounted = self._read()
+                content = self._read()
             except FileNotFoundError:
                 if self.mark() == mark:
                     raise Missing(f"there is no directory {self.path}") from None
@@ -106,16 +116,16 @@ class Directory:
             if self.mark() == mark:
                 if not content:
                     raise Missing(f"there is no file *{', *'.join(SUFFIXES)} in {self.path}")
-                return Files(content, _digest(content), mounted)
+                return Files(content, _digest(content))
         raise Changing(f"{self.path} changes faster than it can be read")
 
-    def _read(self) -> tuple[dict[str, bytes], bool]:
+    def _read(self) -> dict[str, bytes]:
         base = os.open(self.path, _FOLDER)
         try:
             try:
                 generation = os.readlink("..data", dir_fd=base)
             except FileNotFoundError:
-                return _files(base), False
+                return _files(base)
             if "/" in generation or generation in (".", ".."):
                 raise DocumentError(
                     f"..data points out of {self.path}, to {generation}; the kubelet's never does",
@@ -123,7 +133,7 @@ class Directory:
                 )
             folder = os.open(generation, _FOLDER | os.O_NOFOLLOW, dir_fd=base)
             try:
-                return _files(folder), True
+                return _files(folder)
             finally:
                 os.close(folder)
         finally:

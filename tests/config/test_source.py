@@ -40,6 +40,7 @@ def test_every_update_is_seen_by_its_mark_and_read_whole(volume: KubeletVolume) 
         digests.add(directory.read().digest)
         assert held(directory) == both(n)
     assert (len(marks), len(digests)) == (5, 5)
+    assert all(mark.atomic for mark in marks)
 
 
 def test_at_every_step_of_a_write_one_generation_is_read(volume: KubeletVolume) -> None:
@@ -119,7 +120,8 @@ def test_a_plain_directory_is_read_too_and_told_apart(tmp_path: Path) -> None:
     directory = Directory(tmp_path)
     (tmp_path / "a.json").write_text("{}")
     first, mark = directory.read(), directory.mark()
-    assert (held(directory), first.mounted) == ({"a.json": "{}"}, False)
+    assert held(directory) == {"a.json": "{}"}
+    assert not mark.atomic
     other = tmp_path / "b"
     other.write_text("{}")
     os.utime(other, ns=(0, 0))
@@ -136,7 +138,7 @@ def test_what_is_no_document_is_left_alone(tmp_path: Path) -> None:
 
 def test_nothing_there_is_missing_and_has_no_mark(tmp_path: Path) -> None:
     absent = Directory(tmp_path / "absent")
-    assert absent.mark() is None
+    assert absent.mark().value is None
     with pytest.raises(Missing, match="there is no directory"):
         absent.read()
     with pytest.raises(Missing, match=r"there is no file \*\.json"):
