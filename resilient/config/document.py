@@ -12,13 +12,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
 
 from ..core.errors import DocumentError
 from .source import Files
 
 Pointer = tuple[str | int, ...]
+Lines = Callable[[], dict[Pointer, int]]
 
 DEEPEST = 64
 MOST_YAML = 128 * 1024
@@ -37,19 +39,23 @@ _CONSTANTS = {
 }
 
 
-class Part(NamedTuple):
-    """One file: its name, its tree, and what tells lines: the text of JSON, or the lines of YAML."""
+class Part:
+    """One file.
 
-    name: str
-    tree: dict[str, Any]
-    text: str
-    lines: dict[Pointer, int] | None
+    Args:
+        name: of the file.
+        tree: what it says.
+        lines: gives the line of every key and item; asked when somebody wants to know one.
+    """
 
-    def line(self, pointer: Pointer) -> int | None:
-        if self.lines is not None:
-            return self.lines.get(pointer)
-        found = (at for path, at in _places(self.text) if path == pointer)
-        return _line(self.text, next(found)) if pointer else 1
+    def __init__(self, name: str, tree: dict[str, Any], lines: Lines) -> None:
+        self.name = name
+        self.tree = tree
+        self._find = lines
+
+    @cached_property
+    def lines(self) -> dict[Pointer, int]:
+        return self._find()
 
     def reaches(self, pointer: Pointer) -> int:
         """How many steps of the pointer the tree has."""
@@ -75,10 +81,10 @@ class Document:
         self.digest = digest
         self._parts = parts
 
-    def place(self, pointer: Pointer, /) -> tuple[str, int | None]:
+    def place(self, pointer: Pointer, /) -> tuple[str, int]:
         """File and line of the value at ``pointer``; of what it would stand in, where it is not there."""
         part = max(self._parts, key=lambda each: each.reaches(pointer))
-        return part.name, part.line(pointer[: part.reaches(pointer)])
+        return part.name, part.lines.get(pointer[: part.reaches(pointer)], 1)
 
 
 def parse(files: Files, /) -> Document:
@@ -108,7 +114,7 @@ def _add(new: Mapping[str, Any], tree: dict[str, Any], at: Pointer, part: Part, 
                 f"stands in {there} too; write it once",
                 pointer=pointer,
                 file=part.name,
-                line=part.line(pointer),
+                line=part.lines[pointer],
             )
 
 
@@ -123,14 +129,10 @@ def _part(name: str, content: bytes) -> Part:
     except UnicodeDecodeError as exc:
         line = content[: exc.start].count(b"\n") + 1
         raise DocumentError("is not UTF-8", file=name, line=line, reason="encoding") from exc
-    lines = None
-    if name.endswith(".json"):
-        tree = _json(name, text)
-    else:
-        tree, lines = _yaml(name, text)
+    tree, lines = (_json if name.endswith(".json") else _yaml)(name, text)
     if not isinstance(tree, dict):
         raise DocumentError("must be a mapping: {...}", file=name, line=1)
-    return Part(name, tree, text, lines)
+    return Part(name, tree, lines)
 
 
 # ------------------------------------------------------------------------------------------------------------ JSON
@@ -152,7 +154,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _json(name: str, text: str) -> Any:
+def _json(name: str, text: str) -> tuple[Any, Lines]:
     try:
         tree = json.loads(text, object_pairs_hook=_pairs, parse_constant=_finite, parse_float=_finite)
         if _SURROGATE.search(text):
@@ -169,15 +171,17 @@ def _json(name: str, text: str) -> Any:
         raise DocumentError(f"is no JSON: {exc}", file=name, reason="syntax") from exc
     if _deeper(tree, DEEPEST):
         raise _deep(name)
-    return tree
+    return tree, lambda: dict(_places(text))
 
 
 def _places(text: str) -> Iterator[tuple[Pointer, int]]:
-    """Every key and every item of a JSON text that is one: where it is in the tree, and in the text."""
+    """Every key and every item of a JSON text that is one, with its line."""
     path: list[str | int] = []
     key_next = False
+    line, at = 1, 0
     for match in _WORD.finditer(text):
         word = match[0]
+        line, at = line + text.count("\n", at, match.start()), match.start()
         if word == ",":
             if isinstance(path[-1], int):
                 path[-1] += 1
@@ -189,10 +193,10 @@ def _places(text: str) -> Iterator[tuple[Pointer, int]]:
         elif key_next:
             path[-1] = json.loads(word)
             key_next = False
-            yield tuple(path), match.start()
+            yield tuple(path), line
         else:
             if path and isinstance(path[-1], int):
-                yield tuple(path), match.start()
+                yield tuple(path), line
             if word == "{":
                 path.append("")
                 key_next = True
@@ -202,15 +206,11 @@ def _places(text: str) -> Iterator[tuple[Pointer, int]]:
 
 def _twice(name: str, text: str) -> DocumentError:
     seen: set[Pointer] = set()
-    for pointer, at in _places(text):
+    for pointer, line in _places(text):
         if pointer in seen:
-            return _is_twice(name, pointer, _line(text, at))
+            return _is_twice(name, pointer, line)
         seen.add(pointer)
     raise AssertionError("the parser saw a key twice")
-
-
-def _line(text: str, at: int) -> int:
-    return text.count("\n", 0, at) + 1
 
 
 def _deeper(tree: Any, depth: int) -> bool:
@@ -232,7 +232,7 @@ def _is_twice(name: str, pointer: Pointer, line: int) -> DocumentError:
 
 
 # ------------------------------------------------------------------------------------------------------------ YAML
-def _yaml(name: str, text: str) -> tuple[Any, dict[Pointer, int]]:
+def _yaml(name: str, text: str) -> tuple[Any, Lines]:
     size = len(text.encode())
     if size > MOST_YAML:
         raise DocumentError(
@@ -264,7 +264,7 @@ class _Composer:
         self._yaml = yaml
         self._lines: dict[Pointer, int] = {}
 
-    def compose(self, text: str) -> tuple[Any, dict[Pointer, int]]:
+    def compose(self, text: str) -> tuple[Any, Lines]:
         yaml = self._yaml
         events = yaml.parse(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
         next(events)
@@ -282,7 +282,7 @@ class _Composer:
         after = next(events)
         if not isinstance(after, yaml.StreamEndEvent):
             raise self._refuse(after, "a second document; write one, or two files")
-        return tree, self._lines
+        return tree, lambda: self._lines
 
     def _refuse(self, event: Any, message: str, pointer: Pointer = ()) -> DocumentError:
         return DocumentError(
