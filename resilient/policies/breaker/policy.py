@@ -172,6 +172,10 @@ class CircuitBreaker(Gate[Permit]):
 
         return call
 
+    def retune(self, options: CircuitBreakerOptions, now: float, /) -> str | None:
+        self.options = options
+        return self._state.retune(options, now)
+
     # ------------------------------------------------------------------------------------------------ by hand
     @property
     def state(self) -> str:
