@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .core.when import ANY_ERROR as ANY_ERROR
     from .core.when import TRANSIENT as TRANSIENT
     from .core.when import When as When
+    from .dependency import outbound as outbound
     from .discovery.options import Dns as Dns
     from .policies.breaker import CircuitBreaker as CircuitBreaker
     from .policies.bulkhead import Bulkhead as Bulkhead
@@ -89,6 +90,7 @@ _HOMES = {
     "policies.ratelimit": ("RateLimit",),
     "policies.retry": ("Retry",),
     "policies.timeout": ("Timeout",),
+    "dependency": ("outbound",),
     "presets": ("standard",),
     "telemetry": ("instrument",),
 }

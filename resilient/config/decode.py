@@ -6,11 +6,14 @@ the same names and rules. Functions, exceptions and whatever else says what a ca
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from ..core.backoff import JITTERS, Backoff, Jitter
 from ..core.budget import BudgetOptions
@@ -345,8 +348,6 @@ class _Decoder:
                 self.unknown(pointer, known)
 
     def _leaf(self, leaf: Leaf, value: Any, pointer: Pointer, name: str, found: dict[str, Setting]) -> None:
-        import msgspec
-
         instead = f"; write {pointer[-1]}: {leaf.example}" if leaf.example else ""
         try:
             made = msgspec.convert(value, leaf.type, dec_hook=_made)
@@ -366,7 +367,5 @@ _WRONG: Any = object()
 
 def _short(value: Any) -> str:
     """A value as the document writes it, not longer than a line."""
-    import json
-
     said = json.dumps(value, ensure_ascii=False)
     return said if len(said) <= 60 else f"{said[:57]}..."

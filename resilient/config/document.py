@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+import yaml
+
 from ..core.errors import DocumentError
 from .source import Files
 
@@ -240,10 +242,8 @@ def _yaml(name: str, text: str) -> tuple[Any, Lines]:
             file=name,
             reason="size",
         )
-    import yaml
-
     try:
-        return _Composer(name, yaml).compose(text)
+        return _Composer(name).compose(text)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         said = getattr(exc, "problem", None) or getattr(exc, "reason", None) or str(exc)
@@ -256,17 +256,14 @@ class _Composer:
 
     Args:
         name: of the file.
-        yaml: the module, imported by who has YAML to read.
     """
 
-    def __init__(self, name: str, yaml: Any) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._yaml = yaml
         self._lines: dict[Pointer, int] = {}
 
     def compose(self, text: str) -> tuple[Any, Lines]:
-        yaml = self._yaml
-        events = yaml.parse(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
+        events: Iterator[Any] = yaml.parse(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
         next(events)
         start = next(events)
         if isinstance(start, yaml.StreamEndEvent):
@@ -285,14 +282,11 @@ class _Composer:
         return tree, lambda: self._lines
 
     def _refuse(self, event: Any, message: str, pointer: Pointer = ()) -> DocumentError:
-        return DocumentError(
-            message, pointer=pointer, file=self._name, line=event.start_mark.line + 1, reason="syntax"
-        )
+        return DocumentError(message, pointer=pointer, file=self._name, line=_line(event), reason="syntax")
 
     def _value(self, event: Any, events: Iterator[Any], at: Pointer) -> Any:
-        yaml = self._yaml
         if len(at) > DEEPEST:
-            raise _deep(self._name, event.start_mark.line + 1)
+            raise _deep(self._name, _line(event))
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise self._refuse(event, "an anchor or alias ('&', '*'): write the value where it is meant", at)
         if event.tag is not None:
@@ -303,13 +297,12 @@ class _Composer:
             found = list[Any]()
             while not isinstance(each := next(events), yaml.SequenceEndEvent):
                 pointer = (*at, len(found))
-                self._lines[pointer] = each.start_mark.line + 1
+                self._lines[pointer] = _line(each)
                 found.append(self._value(each, events, pointer))
             return found
         return event.value if event.style else self._plain(event, at)
 
     def _mapping(self, events: Iterator[Any], at: Pointer) -> dict[str, Any]:
-        yaml = self._yaml
         found: dict[str, Any] = {}
         while not isinstance(key := next(events), yaml.MappingEndEvent):
             if not isinstance(key, yaml.ScalarEvent) or not (key.value or key.style):
@@ -320,8 +313,8 @@ class _Composer:
             if key.value == "<<" and not key.style:
                 raise self._refuse(key, "a merge key: write the values where they are meant", at)
             if key.value in found:
-                raise _is_twice(self._name, pointer, key.start_mark.line + 1)
-            self._lines[pointer] = key.start_mark.line + 1
+                raise _is_twice(self._name, pointer, _line(key))
+            self._lines[pointer] = _line(key)
             found[key.value] = self._value(next(events), events, pointer)
         return found
 
@@ -347,3 +340,7 @@ class _Composer:
                 raise self._refuse(event, f"{text[:20]} is more than a number can be", at)
             return number
         return text
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1

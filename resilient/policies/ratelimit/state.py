@@ -193,10 +193,10 @@ class KeyedBuckets:
             self.options, self._life, self._turned = options, _life(options), t
 
     def admit(self, key: Hashable, cost: int, now: float) -> float | Wait[float]:
-        options = self.options
-        interval = options.rate.interval
         t = int(now * NANOSECONDS)
         with self._lock:
+            options = self.options
+            interval = options.rate.interval
             if t - self._turned >= self._life or self._dying:
                 self._turn(t)
             found = self._new.get(key)
