@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .core.errors import CircuitOpen as CircuitOpen
     from .core.errors import ConfigError as ConfigError
     from .core.errors import DeadlineExceeded as DeadlineExceeded
+    from .core.errors import DocumentError as DocumentError
     from .core.errors import NoEndpoints as NoEndpoints
     from .core.errors import OutcomeUnknown as OutcomeUnknown
     from .core.errors import PolicyError as PolicyError
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from .core.when import ANY_ERROR as ANY_ERROR
     from .core.when import TRANSIENT as TRANSIENT
     from .core.when import When as When
+    from .dependency import outbound as outbound
     from .discovery.options import Dns as Dns
     from .policies.breaker import CircuitBreaker as CircuitBreaker
     from .policies.bulkhead import Bulkhead as Bulkhead
@@ -67,6 +69,7 @@ _HOMES = {
         "CircuitOpen",
         "ConfigError",
         "DeadlineExceeded",
+        "DocumentError",
         "NoEndpoints",
         "OutcomeUnknown",
         "PolicyError",
@@ -87,6 +90,7 @@ _HOMES = {
     "policies.ratelimit": ("RateLimit",),
     "policies.retry": ("Retry",),
     "policies.timeout": ("Timeout",),
+    "dependency": ("outbound",),
     "presets": ("standard",),
     "telemetry": ("instrument",),
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from .config.center import CENTER
 from .core.backoff import Backoff
 from .core.clock import SYSTEM_CLOCK, Clock
 from .core.options import Options, number
@@ -49,6 +50,41 @@ class StandardOptions(Options):
             )
 
 
+_WAIT = tuple(f"retry.wait.{name}" for name in ("base", "cap", "factor", "jitter"))
+_NEEDED = {"timeout.total", "timeout.attempt", "retry.attempts", *_WAIT}
+
+
+class Standard(Pipeline):
+    """What `standard` makes: a pipeline some of whose numbers follow from others.
+
+    Args:
+        *policies, name, clock: as for `Pipeline`.
+        options: what `standard` was given.
+    """
+
+    def __init__(self, *policies: Policy, options: StandardOptions, clock: Clock) -> None:
+        self.options = options
+        super().__init__(*policies, name=options.name, clock=clock)
+        self.connect_timeout = options.connect_timeout
+
+    def derived(self, numbers: Mapping[str, Any], said: Set[str], /) -> Mapping[str, Any]:
+        if not numbers.keys() >= _NEEDED:  # policies that follow another name
+            return {}
+        attempt = numbers["timeout.attempt"]
+        if self.options.attempt_timeout is None and "timeout.attempt" not in said:
+            wait = Backoff(*(numbers[name] for name in _WAIT))
+            attempt = _attempt_timeout(numbers["timeout.total"], numbers["retry.attempts"], wait)
+        return {"timeout.attempt": attempt, "breaker.slow_after": attempt}
+
+
+def _attempt_timeout(deadline: float, attempts: int, wait: Backoff) -> float:
+    """What the deadline leaves for one attempt, at most 3 seconds."""
+    left = (deadline - wait.worst(attempts - 1)) / attempts
+    timeout = min(3.0, left if left > 0 else deadline / attempts)
+    # One attempt: the total alone decides, and says so.
+    return timeout if timeout < deadline else deadline * 0.999
+
+
 def standard(
     name: str,
     /,
@@ -62,8 +98,8 @@ def standard(
     idempotent: bool = False,
     idempotency_key: Callable[..., str] | None = None,
     clock: Clock = SYSTEM_CLOCK,
-) -> Pipeline:
-    """The pipeline for an ordinary dependency.
+) -> Standard:
+    """The pipeline for an ordinary dependency; its numbers follow the config document, where there is one.
 
     ``Timeout(deadline) -> Retry -> CircuitBreaker -> RateLimit (with rate=) -> Bulkhead ->
     Timeout(attempt_timeout)``
@@ -90,24 +126,32 @@ def standard(
         >>> print(standard("payments", rate="200/second"))  # doctest: +ELLIPSIS
         Timeout(total 10 s) -> Retry(3 attempts, ...) -> ... -> Bulkhead(100) -> Timeout(attempt 3 s)
     """
-    StandardOptions(name, deadline, attempts, attempt_timeout, connect_timeout, concurrency, idempotent)
-    retry = Retry(
-        attempts,
-        idempotent=True if idempotent else None if idempotency_key else False,
-        idempotency_key=idempotency_key,
+    options = StandardOptions(
+        name, deadline, attempts, attempt_timeout, connect_timeout, concurrency, idempotent
     )
-    total = Timeout(deadline)
-    if attempt_timeout is None:
-        wait = retry.options.wait
-        assert isinstance(wait, Backoff)
-        left = (deadline - wait.worst(attempts - 1)) / attempts
-        attempt_timeout = min(3.0, left if left > 0 else deadline / attempts)
-        if attempt_timeout >= deadline:
-            attempt_timeout = deadline * 0.999  # one attempt: the total alone decides, and says so
-    policies: list[Policy] = [total, retry, CircuitBreaker(slow_after=attempt_timeout)]
-    if rate is not None:
-        policies.append(RateLimit(rate))
-    policies += [Bulkhead(concurrency), Timeout(attempt_timeout)]
-    pipeline = Pipeline(*policies, name=name, clock=clock)
-    pipeline.connect_timeout = connect_timeout
+    retry = retry_of(options, idempotency_key)
+    pipeline = Standard(*policies_of(options, retry, rate), options=options, clock=clock)
+    CENTER.arm()
     return pipeline
+
+
+def retry_of(options: StandardOptions, idempotency_key: Callable[..., str] | None) -> Retry:
+    """The retry for a function that may be repeated as the options say."""
+    safe = True if options.idempotent else None if idempotency_key else False
+    return Retry(options.attempts, idempotent=safe, idempotency_key=idempotency_key)
+
+
+def policies_of(options: StandardOptions, retry: Retry, rate: Any = None) -> tuple[Policy, ...]:
+    """The policies of a standard pipeline around ``retry``, outermost first."""
+    timeout = options.attempt_timeout
+    if timeout is None:
+        timeout = _attempt_timeout(options.deadline, options.attempts, retry.options.wait)
+    limits = () if rate is None else (RateLimit(rate),)
+    return (
+        Timeout(options.deadline),
+        retry,
+        CircuitBreaker(slow_after=timeout),
+        *limits,
+        Bulkhead(options.concurrency),
+        Timeout(timeout),
+    )

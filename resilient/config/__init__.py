@@ -1,1 +1,31 @@
-"""What the process is told from outside."""
+"""What the process is told from outside: `load`, `status` and `explain` for the config document.
+
+Guide: ``docs/config.md``. Names are imported when they are first used."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .center import explain as explain
+    from .center import load as load
+    from .center import status as status
+    from .live import Explanation as Explanation
+    from .loader import Status as Status
+
+_HOMES = {"center": ("explain", "load", "status"), "live": ("Explanation",), "loader": ("Status",)}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module("." + _HOME[name], __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

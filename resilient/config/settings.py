@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from pathlib import Path
 
 from ..core.errors import ConfigError
 from ..core.forks import tell_after_fork
 from ..discovery.options import Dns, detect
+from .center import CENTER
 
 
 class Settings:
@@ -39,17 +42,20 @@ class Settings:
 SETTINGS = Settings()
 
 
-def configure(*, dns: Dns | None = None) -> None:
-    """Say what the library cannot find out by itself. Starts nothing; call it before the first request.
+def configure(directory: str | os.PathLike[str] | None = None, *, dns: Dns | None = None) -> None:
+    """Say what the library cannot find out by itself. Starts nothing; call it once, before the first request.
 
     Args:
+        directory: with the config document, mounted from a ConfigMap; it is followed from the first call of a pipeline
+            on, and may come later. None: ``RESILIENT_CONFIG_DIR``, else no document.
         dns: whom to ask for names of the cluster's. None: ``RESILIENT_DNS_NAMESERVERS``, ``RESILIENT_DNS_ZONE`` and
             ``RESILIENT_DNS_NAMESPACE``, else what a pod knows of its cluster.
 
     Raises:
         ConfigError: something of the wrong kind.
 
-    Clients look at it with their first request, and keep to that. Thread-safe.
+    Clients look at ``dns`` with their first request, and keep to that. Whatever is wrong with the document, the last
+    good one stays in force, and no call sees it. Thread-safe.
 
     Example:
         >>> from resilient import Dns, configure
@@ -60,4 +66,9 @@ def configure(*, dns: Dns | None = None) -> None:
         raise ConfigError(
             f"configure: dns={dns!r} must be a Dns; write configure(dns=Dns(nameservers=['10.96.0.10']))"
         )
+    if directory is not None and (not isinstance(directory, (str, os.PathLike)) or not str(directory)):
+        raise ConfigError(
+            f"configure: directory={directory!r} must be a path; write configure(directory='/etc/resilient')"
+        )
     SETTINGS.set_dns(dns)
+    CENTER.use(None if directory is None else Path(directory))

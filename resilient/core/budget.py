@@ -22,6 +22,7 @@ from typing import ClassVar
 
 from .forks import tell_after_fork
 from .options import Options, number
+from .windows import respread
 
 _SLOTS = 10
 
@@ -102,6 +103,21 @@ class Budget:
 
     def after_fork(self) -> None:
         self._lock = threading.RLock()
+
+    def retune(self, options: BudgetOptions, now: float, /) -> None:
+        """Go on with other numbers; the stock stays as full as it was, and what was counted stays counted."""
+        with self._lock:
+            self._turn(now)
+            self._look()
+            old, self.options = self.options, options
+            full = self._stock / old.stock if old.stock else 1.0
+            self._stock = min(options.stock, round(full * options.stock))
+            if options.window != old.window:
+                ratio = old.window / options.window
+                self._calls = respread(self._calls, self._slot, ratio)
+                self._retries = respread(self._retries, self._slot, ratio)
+                self._slot = 0
+                self.edge = now + options.window / _SLOTS
 
     def succeeded(self, now: float, /) -> None:
         """A call succeeded at its first attempt."""

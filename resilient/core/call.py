@@ -32,6 +32,7 @@ class Call:
     Attributes:
         deadline: the clock's monotonic time at which the call is over, or None.
         attempt: which attempt of the innermost retry runs, from 1.
+        began: when the call of that retry began, by the clock; None in first attempts.
         idempotency_key: the key of the logical call, the same on every attempt, or None.
         criticality: how much the call matters.
     """
@@ -39,6 +40,7 @@ class Call:
     # Defaults stand on the class: a copy writes only what differs, and a deadline is set on every call.
     deadline: float | None = None
     attempt: int = 1
+    began: float | None = None
     idempotency_key: str | None = None
     criticality: Criticality = Criticality.CRITICAL
     _numbers: dict[str, itertools.count[int]] | None = (
@@ -72,10 +74,10 @@ class Call:
         call._numbers = {}
         return call
 
-    def with_attempt(self, attempt: int, /) -> Call:
+    def with_attempt(self, attempt: int, began: float | None = None, /) -> Call:
         """A copy for another attempt of the retry that this Call belongs to; its children are numbered anew."""
         call = self._copy()
-        call.attempt = attempt
+        call.attempt, call.began = attempt, began
         if self.idempotency_key is not None:
             call._numbers = {}
         return call
@@ -91,6 +93,7 @@ class Call:
         call._only_deadline = False
         call.deadline = self.deadline
         call.attempt = self.attempt
+        call.began = self.began
         call.idempotency_key = self.idempotency_key
         call.criticality = self.criticality
         if self.idempotency_key is not None:

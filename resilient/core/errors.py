@@ -12,7 +12,8 @@
      │   └─ DeadlineExceeded        the whole call; never retried
      ├─ OutcomeUnknown              it may have happened
      └─ ConfigError
-         └─ PolicyError             built wrongly
+         ├─ PolicyError             built wrongly
+         └─ DocumentError           the config document says something that cannot be
 
 A failure of the callee is not here: the callee's own exception is raised, with a `Report` as
 ``exc.resilient``. All are picklable; a new object is made for every raise."""
@@ -168,3 +169,55 @@ class ConfigError(ResilientError):
 
 class PolicyError(ConfigError):
     """A policy or pipeline is built, or used, wrongly. The message says what to write instead."""
+
+
+class DocumentError(ConfigError):
+    """The config document says something that cannot be; nothing of it is applied.
+
+    Args:
+        message: what is wrong, and what to write instead.
+        pointer: the keys and indexes that lead to the place.
+        file: the name of its file; None where it is not known.
+        line: of the place in its file, from 1; None where it is not known.
+        suggestion: what was probably meant, where that is a single word.
+        reason: which check refused it, in one word: ``size``, ``read``, ``encoding``, ``syntax``, ``structure``,
+            ``reference`` or ``policies`` (those that live in this process cannot take it).
+        problems: all that is wrong, where that is more than this.
+    """
+
+    pointer: tuple[str | int, ...] = ()
+    file: str | None = None
+    line: int | None = None
+    suggestion: str | None = None
+    reason: str = "structure"
+    problems: tuple[DocumentError, ...] = ()
+
+    def __init__(
+        self,
+        message: str,
+        /,
+        *,
+        pointer: tuple[str | int, ...] = (),
+        file: str | None = None,
+        line: int | None = None,
+        suggestion: str | None = None,
+        reason: str = "structure",
+        problems: tuple[DocumentError, ...] = (),
+        **fields: Any,
+    ) -> None:
+        super().__init__(
+            message,
+            pointer=pointer,
+            file=file,
+            line=line,
+            suggestion=suggestion,
+            reason=reason,
+            problems=problems,
+            **fields,
+        )
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line) if part is not None)
+        parts = (place, ".".join(map(str, self.pointer)), super().__str__())
+        said = ": ".join(part for part in parts if part)
+        return "\n".join([said, *map(str, self.problems)])

@@ -203,6 +203,39 @@ class DiscoveryFailed(Event):
     reason: str
 
 
+class ConfigApplied(Event):
+    """A config document is in force.
+
+    ``operation`` is the directory; ``generation`` counts from 1; ``digest`` the first twelve digits of the content's;
+    ``version`` as the document says; ``changes`` how many values of live policies changed."""
+
+    name = "resilient.config.applied"
+    __slots__ = ("changes", "digest", "generation", "version")
+    generation: int
+    digest: str
+    version: str | None
+    changes: int
+
+
+class ConfigRejected(Event):
+    """What is in the directory is refused, or gone; ``generation`` stays in force.
+
+    ``reason`` as in `DocumentError`, or ``missing``. Told once for the same content."""
+
+    name = "resilient.config.rejected"
+    __slots__ = ("generation", "reason")
+    reason: str
+    generation: int
+
+
+class ConfigRecovered(Event):
+    """What is in the directory is what is in force, after something else was refused."""
+
+    name = "resilient.config.recovered"
+    __slots__ = ("generation",)
+    generation: int
+
+
 class TimeoutOverrun(Event):
     """A sync function ended ``overrun`` seconds after its time-out; its result was returned."""
 
@@ -243,19 +276,27 @@ class Runtime:
     Attributes:
         listeners: copy-on-write; reading it is one attribute read.
         active: False while policies are to step aside (tests).
-        attention: whether calls must take the watched path: somebody listens, or policies are inactive.
+        pending: what is to be done at the first call, such as starting a thread; None once it was.
+        attention: whether calls must take the watched path: somebody listens, policies are inactive, or something is
+            pending.
     """
 
-    __slots__ = ("_lock", "active", "attention", "listeners")
+    __slots__ = ("_lock", "active", "attention", "listeners", "pending")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.listeners: tuple[Listener, ...] = ()  # replaced under _lock
         self.active = True
+        self.pending: Callable[[], object] | None = None  # replaced under _lock
         self.attention = False
 
     def change(
-        self, *, add: Listener | None = None, remove: Listener | None = None, active: bool | None = None
+        self,
+        *,
+        add: Listener | None = None,
+        remove: Listener | None = None,
+        active: bool | None = None,
+        pending: Callable[[], object] | None = None,
     ) -> None:
         with self._lock:
             if add is not None:
@@ -264,7 +305,23 @@ class Runtime:
                 self.listeners = tuple(each for each in self.listeners if each is not remove)
             if active is not None:
                 self.active = active
-            self.attention = bool(self.listeners) or not self.active
+            if pending is not None:
+                self.pending = pending
+            self._attend()
+
+    def begin(self) -> None:
+        """The first call is here: do what is pending. What fails is logged, and the call goes on."""
+        with self._lock:
+            pending, self.pending = self.pending, None
+            self._attend()
+        if pending is not None:
+            try:
+                pending()
+            except Exception:
+                logger().exception("%r failed", pending)
+
+    def _attend(self) -> None:
+        self.attention = bool(self.listeners) or not self.active or self.pending is not None
 
     def remake_lock(self) -> None:
         self._lock = threading.Lock()

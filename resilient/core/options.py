@@ -9,9 +9,14 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from .errors import PolicyError
+
+T = TypeVar("T")
+
+_KEPT = 8
+"""Changes that a call may live through and still end as it began."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,35 @@ class Options:
         """Raise the error for field ``name``."""
         hint = f"; write {instead}" if instead else ""
         raise PolicyError(f"{self.policy}: {name}={getattr(self, name)!r} {rule}{hint}")
+
+
+class InForce(Generic[T]):
+    """Numbers that may change while calls are under way: each call ends under those with which it began.
+
+    Attributes:
+        now: those of a call that begins now. Reading it needs no lock.
+        before: until when others were in force, and these; the latest first.
+    """
+
+    __slots__ = ("before", "now")
+
+    def __init__(self, options: T) -> None:
+        self.now = options
+        self.before: tuple[tuple[float, T], ...] = ()
+
+    def change(self, options: T, at: float) -> None:
+        """Other numbers from ``at`` on. One caller at a time."""
+        self.before = ((at, self.now), *self.before)[:_KEPT]
+        self.now = options
+
+    def at(self, began: float | None) -> T:
+        """Those of a call that began then; None: now."""
+        options, before = self.now, self.before
+        for until, older in before:
+            if began is None or began >= until:
+                break
+            options = older
+        return options
 
 
 def refuse_async(options: Options, name: str, /) -> None:

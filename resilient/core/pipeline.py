@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
@@ -88,6 +88,15 @@ class Pipeline(Policy):
             policy.check(self.policies[:i], self.policies[i + 1 :])
         if name is not None:
             REGISTRY.add(self)
+
+    def derived(self, numbers: Mapping[str, Any], said: Set[str], /) -> Mapping[str, Any]:
+        """Numbers that follow from others, by name such as ``timeout.attempt``; asked when some of them change.
+
+        Args:
+            numbers: all that the pipeline has.
+            said: the names of those that were said from outside.
+        """
+        return {}
 
     def __getitem__(self, kind: str, /) -> Any:
         """The policy of a kind, such as ``pipeline["breaker"]``; the outermost where there are two."""
@@ -202,6 +211,8 @@ def _watched(
     run: Callable[..., Any], fn: Callable[..., Any], site: Site, falls_back: bool
 ) -> Callable[..., Any]:
     def watched(*args: Any, **kwargs: Any) -> Any:
+        if RUNTIME.pending is not None:
+            RUNTIME.begin()
         if not RUNTIME.active:
             return fn(*args, **kwargs)
         watch = _Watch(site, falls_back)
@@ -225,6 +236,8 @@ def _awatched(
     run: Callable[..., Any], fn: Callable[..., Any], site: Site, falls_back: bool
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
     async def watched(*args: Any, **kwargs: Any) -> Any:
+        if RUNTIME.pending is not None:
+            RUNTIME.begin()
         if not RUNTIME.active:
             return await fn(*args, **kwargs)
         watch = _Watch(site, falls_back)

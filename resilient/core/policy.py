@@ -95,6 +95,14 @@ class Policy:
         """Refuse a place in a pipeline that makes no sense: raise `PolicyError`, or warn. Asked when it is
         built."""
 
+    def retune(self, options: Any, now: float, /) -> str | None:
+        """Go on with other numbers and with all that was learnt: calls in flight, tokens, outcomes.
+
+        Returns what had to be forgotten, in a few words, or None. A call that is under way ends under the numbers
+        with which it began. Asked by one thread at a time.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be retuned")
+
     def describe(self, outer: tuple[Policy, ...] = (), inner: tuple[Policy, ...] = (), /) -> str:
         """How the policy prints itself at a place in a pipeline, with every number."""
         return type(self).__name__

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .budget import Budget
@@ -32,11 +33,20 @@ class Registry:
         self._budgets: weakref.WeakValueDictionary[str, Budget] = (
             weakref.WeakValueDictionary()
         )  # guarded by _lock
+        self._follow: Callable[[Pipeline], None] | None = None  # guarded by _lock
         self._located: weakref.WeakSet[Located] = weakref.WeakSet()  # guarded by _lock
 
     def add(self, pipeline: Pipeline, /) -> None:
         with self._lock:
             self._pipelines.add(pipeline)
+            follow = self._follow
+        if follow is not None:
+            follow(pipeline)
+
+    def follow(self, follow: Callable[[Pipeline], None] | None, /) -> None:
+        """Have every further pipeline told to ``follow``."""
+        with self._lock:
+            self._follow = follow
 
     def pipelines(self, name: str | None = None, /) -> list[Pipeline]:
         """All named pipelines, or those of one name."""

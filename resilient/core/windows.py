@@ -84,6 +84,20 @@ class TimeWindow:
         self._taken += new + 1
         self._successes[self._slot] += new
 
+    def resize(self, seconds: float, now: float) -> None:
+        """Look at another number of seconds from now on, and keep what falls into them."""
+        if self._edge != float("-inf"):
+            if now >= self._edge:
+                self._turn(now)
+            self._look()
+            ratio = self._width * SLOTS / seconds
+            for slots in (self._successes, self._failures, self._slow):
+                slots[:] = respread(slots, self._slot, ratio)
+            self._slot = 0
+            self._edge = now + seconds / SLOTS
+            self.quick_until = float("-inf") if self.streak else self._edge
+        self._width = seconds / SLOTS
+
     def _turn(self, now: float) -> None:
         if self._edge == float("-inf"):
             self._edge = now + self._width
@@ -124,5 +138,28 @@ class CountWindow:
         self._slow += slow
         self.streak = self.streak + 1 if failure else 0
 
+    def resize(self, size: int, now: float) -> None:
+        """Look at another number of outcomes, and keep the latest that are of them."""
+        kept = list(self._outcomes)[-size:]
+        self._outcomes = deque(kept, maxlen=size)
+        self._failures = sum(failure for failure, _ in kept)
+        self._slow = sum(slow for _, slow in kept)
+
     def totals(self, now: float) -> Totals:
         return Totals(len(self._outcomes), self._failures, self._slow)
+
+
+def respread(slots: list[int], current: int, ratio: float) -> list[int]:
+    """Counts of a ring of slots, for slots of another width: by age, the latest in slot 0 and older ones before it.
+
+    Args:
+        slots: the ring; ``current`` is the slot of now.
+        ratio: the old width, in new ones. What is older than the new ring goes.
+    """
+    size = len(slots)
+    spread = [0] * size
+    for age in range(size):
+        moved = int(age * ratio)
+        if moved < size:
+            spread[-moved] += slots[current - age]
+    return spread

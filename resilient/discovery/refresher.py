@@ -171,16 +171,14 @@ class Round:
     def begin(self, things: list[Any]) -> float:
         """Ask for what is due and not asked for yet; seconds until something else is."""
         now = self._clock.monotonic()
-        left = float("inf")
         for thing in things:
-            if id(thing) in self._asking:
-                continue
-            if thing.due > now:
-                left = min(left, thing.due - now)
-                continue
-            self._asking[id(thing)] = None
-            self._step(thing, thing.begin(), None)
-        return 0.0 if any(each.due <= now and id(each) not in self._asking for each in things) else left
+            if id(thing) not in self._asking and thing.due <= now:
+                self._asking[id(thing)] = None
+                self._step(thing, thing.begin(), None)
+        idle = (
+            each.due - now for each in things if id(each) not in self._asking
+        )  # also those that asked nobody
+        return max(0.0, min(idle, default=float("inf")))
 
     def wait(self, seconds: float) -> None:
         """Wait for answers, at most so long, and hand them on."""
@@ -256,4 +254,5 @@ class Services:
             return found
 
 
-SERVICES = Services(Refresher())
+REFRESHER = Refresher()
+SERVICES = Services(REFRESHER)

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.request import getproxies
 
 from ..balance.endpoints import Endpoints, Fixed
+from ..config.center import CENTER
 from ..config.settings import SETTINGS
 from ..core.clock import Clock
 from ..core.errors import PolicyError
@@ -290,6 +291,7 @@ def depend(
             settings["concurrency"] = most
         pipeline: Pipeline = standard(name, **settings)
     else:
+        CENTER.arm()
         pipeline = policies if isinstance(policies, Pipeline) else Pipeline(policies)
         if pipeline.name not in (None, name):
             raise PolicyError(

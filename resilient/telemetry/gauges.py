@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..config.center import CENTER
 from ..core.pipeline import Pipeline
 from ..core.registry import REGISTRY
 from ..policies.breaker import CircuitBreaker
@@ -58,6 +59,28 @@ def read_endpoints() -> Iterator[tuple[str, float, dict[str, str]]]:
     for name, seen in sorted(most.items()):
         for state in ("closed", "half_open", "open"):
             yield name, float(seen[state]), {"state": state}
+
+
+def _config_state() -> Iterator[Reading]:
+    from ..config.loader import STATES
+
+    if CENTER.directory is not None:
+        state = CENTER.status().state
+        for each in STATES:
+            yield float(each == state), {"state": each}
+
+
+def _config_generation() -> Iterator[Reading]:
+    status = CENTER.status()
+    if status.digest is not None:
+        yield 1.0, {"digest": status.digest[:12], "version": status.version or ""}
+
+
+CONFIG = (
+    ("resilient.config.state", "1", "One series per state of the config document", _config_state),
+    ("resilient.config.generation.info", "1", "1 for the document in force", _config_generation),
+)
+"""The gauges of the config document: name, unit, description, how to read it."""
 
 
 def _policies(pipelines: Sequence[Pipeline], kind: type[Any]) -> list[tuple[Any, Pipeline]]:

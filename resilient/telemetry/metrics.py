@@ -16,6 +16,9 @@ from ..core.events import (
     BreakerTransition,
     CallAbandoned,
     CallFinished,
+    ConfigApplied,
+    ConfigRecovered,
+    ConfigRejected,
     DiscoveryFailed,
     EndpointTransition,
     Event,
@@ -107,6 +110,9 @@ class Metrics:
         self._lookups = meter.create_counter(
             "resilient.discovery.failures", "{lookup}", "Lookups to which no nameserver gave an answer"
         )
+        self._reloads = meter.create_counter(
+            "resilient.config.reloads", "{reload}", "Config documents that were put in force or refused"
+        )
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             CallFinished: self._on_call,
             AttemptFinished: self._on_attempt,
@@ -119,6 +125,11 @@ class Metrics:
             DiscoveryFailed: lambda event: self._lookups.add(
                 1, {"service": self._dependency(event.dependency)}
             ),
+            ConfigApplied: lambda event: self._reloads.add(1, {"result": "applied"}),
+            ConfigRejected: lambda event: self._reloads.add(
+                1, {"result": "rejected", "reason": event.reason}
+            ),
+            ConfigRecovered: lambda event: self._reloads.add(1, {"result": "recovered"}),
             TimeoutOverrun: lambda event: self._overruns.add(1, self._of(event)),
             CallAbandoned: lambda event: self._abandoned.add(1, self._of(event)),
         }
@@ -132,6 +143,8 @@ class Metrics:
             )
         name, unit, description = gauges.ENDPOINTS
         meter.create_observable_gauge(name, [self._observer(gauges.read_endpoints)], unit, description)
+        for name, unit, description, read in gauges.CONFIG:
+            meter.create_observable_gauge(name, [self._plain_observer(read)], unit, description)
 
     def __call__(self, event: Event, /) -> None:
         handler = self._handlers.get(type(event))
@@ -156,6 +169,14 @@ class Metrics:
                 Observation(value, {"dependency": self._dependency(name), **attributes})
                 for name, value, attributes in read()
             ]
+
+        return observe
+
+    def _plain_observer(
+        self, read: Callable[[], Iterator[tuple[float, dict[str, str]]]]
+    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            return [] if self._ended else [Observation(value, attributes) for value, attributes in read()]
 
         return observe
 

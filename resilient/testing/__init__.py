@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .loop import VirtualTimeLoop as VirtualTimeLoop
     from .nameserver import Nameserver as Nameserver
     from .origin import Origin as Origin
+    from .volume import KubeletVolume as KubeletVolume
 
 _HOMES = {
     "behaviours": (
@@ -90,6 +91,7 @@ _HOMES = {
     "loop": ("DeadlockError", "VirtualTimeLoop"),
     "nameserver": ("Nameserver",),
     "origin": ("Origin",),
+    "volume": ("KubeletVolume",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

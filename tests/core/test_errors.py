@@ -14,6 +14,7 @@ from resilient import (
     CircuitOpen,
     ConfigError,
     DeadlineExceeded,
+    DocumentError,
     Evidence,
     NoEndpoints,
     OutcomeUnknown,
@@ -40,6 +41,7 @@ TREE: dict[type[Exception], tuple[type[BaseException], ...]] = {
     OutcomeUnknown: (ResilientError,),
     ConfigError: (ResilientError,),
     PolicyError: (ConfigError,),
+    DocumentError: (ConfigError,),
 }
 FIELDS: dict[type[Exception], dict[str, Any]] = {
     ResilientError: {"dependency": "payments", "operation": "charge"},
@@ -58,6 +60,13 @@ FIELDS: dict[type[Exception], dict[str, Any]] = {
     OutcomeUnknown: {"idempotency_key": "k-7", "attempts": 3},
     ConfigError: {},
     PolicyError: {"operation": "charge"},
+    DocumentError: {
+        "pointer": ("flags", "search", 0),
+        "file": "a.json",
+        "line": 7,
+        "reason": "size",
+        "suggestion": "variants",
+    },
 }
 
 
@@ -116,7 +125,7 @@ def test_what_it_did_not_hear_has_a_default(cls: Any) -> None:
     error = cls("what happened")
     assert (error.dependency, error.operation) == (None, None)
     for name in FIELDS[cls]:
-        assert getattr(error, name) in (None, "", 0, 1, (), "open", cls.__dict__.get("policy"))
+        assert getattr(error, name) in (None, "", 0, 1, (), "open", "structure", cls.__dict__.get("policy"))
 
 
 @pytest.mark.parametrize(
@@ -136,3 +145,14 @@ def test_each_rejection_names_its_policy() -> None:
     names = [cls("no").policy for cls in (Rejected, CircuitOpen, RateLimited, BulkheadFull)]
     assert names == ["", "breaker", "ratelimit", "bulkhead"]
     assert Rejected("no", policy="own").policy == "own"
+
+
+def test_a_document_error_tells_the_place_and_all_that_is_wrong() -> None:
+    one = DocumentError("is no number", pointer=("flags", "search", 0), file="shop.yaml", line=7)
+    assert str(one) == "shop.yaml:7: flags.search.0: is no number"
+    assert str(DocumentError("is empty", file="shop.yaml")) == "shop.yaml: is empty"
+    both = DocumentError(
+        "2 things are wrong", problems=(one, DocumentError("unknown key", pointer=("flag",)))
+    )
+    assert str(both).splitlines() == ["2 things are wrong", str(one), "flag: unknown key"]
+    assert pickle.loads(pickle.dumps(both)).problems[0].line == 7

@@ -88,6 +88,7 @@ def reference() -> dict[str, list[tuple[str, list[str]]]]:
     """What the reference says of each module: its entries, each with its members."""
     said: dict[str, list[tuple[str, list[str]]]] = {
         "resilient": [],
+        "resilient.config": [],
         "resilient.httpx": [],
         "resilient.testing": [],
     }

@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 from ...core.options import Options, number
 from ...core.when import When
 
+FORCED = ("forced_open", "disabled", "observe")
+"""What an operator may force it to."""
+
 
 @dataclass(frozen=True)
 class CircuitBreakerOptions(Options):
@@ -43,6 +46,8 @@ class CircuitBreakerOptions(Options):
     listeners: tuple[Any, ...] = ()
     storage: Any = None
     name: str | None = None
+    state: str | None = None
+    """Forced by the config document: ``forced_open``, ``disabled`` or ``observe``; in code there are methods."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,6 +65,8 @@ class CircuitBreakerOptions(Options):
             self.refuse("slow_ratio", "has no effect without slow_after", "slow_after=1.0 beside it")
         if self.count is not None and self.window != type(self).window:
             self.refuse("window", "has no effect beside count", "one of the two")
+        if self.state not in (None, *FORCED):
+            self.refuse("state", f"must be one of {', '.join(FORCED)}, or None", "state='observe'")
         ignore = When.of(self.ignore, policy="CircuitBreaker", field="ignore", example="ignore=(ValueError,)")
         object.__setattr__(self, "ignore", ignore)
         if not isinstance(self.listeners, (list, tuple, set, frozenset)):

@@ -172,6 +172,25 @@ class CircuitBreaker(Gate[Permit]):
 
         return call
 
+    def retune(self, options: CircuitBreakerOptions, now: float, /) -> str | None:
+        old, self.options = self.options, options
+        forgotten = self._state.retune(options, now)
+        if options.state != old.state:
+            self._obey(old.state, options.state, now)
+        return forgotten
+
+    def _obey(self, old: str | None, new: str | None, now: float) -> None:
+        """The state that the config document forces it to changed."""
+        why = "by the config document"
+        if old == "observe":
+            self._state.observe(False)
+        elif old is not None and new in (None, "observe"):
+            self._state.force(None, now, f"no longer forced {why}")
+        if new == "observe":
+            self._state.observe(True)
+        elif new is not None:
+            self._state.force(FORCED_OPEN if new == "forced_open" else DISABLED, now, f"forced {why}")
+
     # ------------------------------------------------------------------------------------------------ by hand
     @property
     def state(self) -> str:

@@ -307,6 +307,25 @@ class BreakerState:
         if self._changes:
             self._tell()
 
+    def retune(self, options: CircuitBreakerOptions, now: float) -> str | None:
+        """Go on with other rules: state, window and probes stay. What had to be forgotten, in words."""
+        with self._lock:
+            old, self.options = self.options, options
+            self._slow_after = float("inf") if options.slow_after is None else options.slow_after
+            # Open for less than before: who shortens it does not mean to wait for the old time.
+            longest = min(options.max_open, options.open_for * 2.0 ** min(max(0, self._opened - 1), 64))
+            self._until = min(self._until, now + longest)
+            window = self.closed
+            if (options.count is None) is not (old.count is None):
+                if window is not None:
+                    self.closed = self._new_window()
+                return "the outcomes so far: seconds and calls are not counted alike"
+            if isinstance(window, CountWindow) and options.count is not None:
+                window.resize(options.count, now)
+            elif isinstance(window, TimeWindow) and options.window != old.window:
+                window.resize(options.window, now)
+            return None
+
     def observe(self, on: bool) -> None:
         with self._lock:
             self._observe = on

@@ -67,6 +67,10 @@ class Bulkhead(Gate[Permit]):
     def abandon(self, wait: Wait[Permit], now: float, /) -> None:
         self._seats.abandon(wait, now)
 
+    def retune(self, options: BulkheadOptions, now: float, /) -> None:
+        self.options = options
+        self._seats.retune(options)
+
     @property
     def in_flight(self) -> int:
         """Calls that are running."""

@@ -24,13 +24,14 @@ Permit = list[Any]
 class Seats:
     """The permits of a bulkhead."""
 
-    __slots__ = ("_free", "_lock", "_waiting", "options")
+    __slots__ = ("_free", "_lock", "_owed", "_waiting", "options")
 
     def __init__(self, options: BulkheadOptions) -> None:
         self.options = options
         self._lock = threading.RLock()
         self._free = self._all_free()
         self._waiting: deque[Wait[Permit]] = deque()  # changed under _lock
+        self._owed: set[Wait[Permit]] = set()  # those that wait to take a permit away; guarded by _lock
 
     def _all_free(self) -> Permit:
         free: Permit = []
@@ -51,7 +52,7 @@ class Seats:
             raise self._full(f"{options.limit} calls are in flight", "full")
         wait: Wait[Permit] = Wait(until=now + options.max_wait)
         with self._lock:
-            full = len(self._waiting) >= options.queue
+            full = len(self._waiting) - len(self._owed) >= options.queue
             if not full:
                 self._waiting.append(wait)
         if full:
@@ -87,8 +88,30 @@ class Seats:
                 permit.append(permit)
                 break
             wait.permit = permit
-            served.append(wait)
+            if wait in self._owed:
+                self._owed.discard(wait)
+            else:
+                served.append(wait)
         return served
+
+    def retune(self, options: BulkheadOptions) -> None:
+        """Another limit, queue or wait. Calls in flight stay, and so do those that wait.
+
+        A lower limit takes permits away as they come back: each that is missing waits for one before all others, so
+        that nobody is let in until the limit holds.
+        """
+        with self._lock:
+            old, self.options = self.options, options
+            more = options.limit - old.limit
+            while more > 0 and self._owed:
+                self._waiting.remove(self._owed.pop())
+                more -= 1
+            self._free += [self._free] * more
+            for _ in range(-more):
+                owed: Wait[Permit] = Wait()
+                self._owed.add(owed)
+                self._waiting.appendleft(owed)
+        self._hand_over()
 
     def settle(self, wait: Wait[Permit], now: float, /) -> Permit:
         permit = self._leave(wait)
@@ -114,13 +137,16 @@ class Seats:
 
     @property
     def in_flight(self) -> int:
-        return self.options.limit - len(self._free)
+        with self._lock:
+            return self.options.limit + len(self._owed) - len(self._free)
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        with self._lock:
+            return len(self._waiting) - len(self._owed)
 
     def after_fork(self) -> None:
         self._lock = threading.RLock()
         self._free = self._all_free()  # what was in flight is in flight in the parent
         self._waiting.clear()
+        self._owed.clear()

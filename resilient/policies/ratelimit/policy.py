@@ -115,6 +115,12 @@ class RateLimit(Gate[float]):
                 ) from None
         return _Selected(self, self._bucket, self._buckets, key, cost)
 
+    def retune(self, options: RateLimitOptions, now: float, /) -> None:
+        self.options = options
+        self._bucket.retune(options, now)
+        if self._buckets is not None:
+            self._buckets.retune(options, now)
+
     def available(self) -> int:
         """Whole tokens in the bucket now; of a keyed limit, those of the bucket without a key."""
         return self._bucket.available(self.clock.monotonic())

@@ -41,15 +41,29 @@ class Bucket:
     )
 
     def __init__(self, options: RateLimitOptions) -> None:
-        self.options = options
         self._lock = threading.RLock()
-        self._interval: int = options.rate.interval
-        self._gap: float = options.rate.interval / NANOSECONDS
-        self._span = options.rate.interval * options.capacity
-        self._max_wait = int(options.max_wait * NANOSECONDS)
+        self._use(options)
         self._full_then = 0.0  # when the bucket was full; guarded by _lock
         self._taken = 0  # nanoseconds taken since; guarded by _lock
         self._full_at = float("-inf")  # when it will be full again; guarded by _lock
+
+    def _use(self, options: RateLimitOptions) -> None:
+        self.options = options
+        self._interval: int = options.rate.interval
+        self._gap: float = options.rate.interval / NANOSECONDS
+        self._span: int = options.rate.interval * options.capacity
+        self._max_wait = int(options.max_wait * NANOSECONDS)
+
+    def retune(self, options: RateLimitOptions, now: float) -> None:
+        """Go on with another rate or burst, as full as before: half a bucket stays half a bucket."""
+        t = int(now * NANOSECONDS)
+        with self._lock:
+            arrival, span = self._arrival(), self._span
+            self._use(options)
+            if arrival > t:
+                self._full_then = 0.0
+                self._taken = rescaled(arrival, t, span, self._span)
+                self._full_at = self._taken / NANOSECONDS
 
     def admit(self, now: float, /) -> float | Wait[float]:
         with self._lock:
@@ -102,6 +116,11 @@ class Bucket:
 
     def after_fork(self) -> None:
         self._lock = threading.RLock()
+
+
+def rescaled(arrival: int, t: int, span: int, new_span: int) -> int:
+    """The arrival time of a bucket that is as full under another span as it was under the old one."""
+    return t + max(0, arrival - t) * new_span // span
 
 
 def tokens(options: RateLimitOptions, tat: int, t: int) -> int:
@@ -167,20 +186,32 @@ class KeyedBuckets:
     def __init__(self, options: RateLimitOptions) -> None:
         self.options = options
         self._lock = threading.RLock()
+        self._life = _life(options)
         self._new: dict[Hashable, int] = {}  # guarded by _lock
         self._old: dict[Hashable, int] = {}  # guarded by _lock
         self._dying: dict[Hashable, int] = {}  # full buckets, let go little by little; guarded by _lock
         self._overflow = 0  # the bucket that keys past max_keys share; guarded by _lock
-        self._life = options.rate.interval * options.capacity + int(options.max_wait * NANOSECONDS)
         self._turned = 0  # guarded by _lock
         self._soonest = 0  # when the first of those that were looked at is full; guarded by _lock
         self._none_before = 0  # until then no key is full, as far as is known; guarded by _lock
 
-    def admit(self, key: Hashable, cost: int, now: float) -> float | Wait[float]:
-        options = self.options
-        interval = options.rate.interval
+    def retune(self, options: RateLimitOptions, now: float) -> None:
+        """As `Bucket.retune`, for each key at once: calls wait for it, a quarter of a second for a million keys."""
         t = int(now * NANOSECONDS)
         with self._lock:
+            span = self.options.rate.interval * self.options.capacity
+            new_span = options.rate.interval * options.capacity
+            known = self._old | self._new
+            self._new = {key: rescaled(tat, t, span, new_span) for key, tat in known.items() if tat > t}
+            self._old, self._dying = {}, {}
+            self._overflow = rescaled(self._overflow, t, span, new_span)
+            self.options, self._life, self._turned = options, _life(options), t
+
+    def admit(self, key: Hashable, cost: int, now: float) -> float | Wait[float]:
+        t = int(now * NANOSECONDS)
+        with self._lock:
+            options = self.options
+            interval = options.rate.interval
             if t - self._turned >= self._life or self._dying:
                 self._turn(t)
             found = self._new.get(key)
@@ -260,6 +291,12 @@ class KeyedBuckets:
 
     def after_fork(self) -> None:
         self._lock = threading.RLock()
+
+
+def _life(options: RateLimitOptions) -> int:
+    """Nanoseconds after which a key that nobody used is full again."""
+    interval: int = options.rate.interval
+    return interval * options.capacity + int(options.max_wait * NANOSECONDS)
 
 
 def check_cost(cost: Any, options: RateLimitOptions) -> int:

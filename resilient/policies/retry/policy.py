@@ -12,6 +12,7 @@ from ...core.call import CURRENT, NO_CALL, put_back
 from ...core.clock import SYSTEM_CLOCK, Clock
 from ...core.errors import PolicyError
 from ...core.events import RUNTIME
+from ...core.options import InForce
 from ...core.outcome import Discarded, Unfinished
 from ...core.pipeline import warn
 from ...core.policy import Policy, Site
@@ -84,9 +85,18 @@ class Retry(Policy):
         idempotent: bool | None = None,
         idempotency_key: Callable[..., str] | None = None,
     ) -> None:
-        self.options = RetryOptions(attempts, on, wait, stop, budget, idempotent, idempotency_key)
+        given = RetryOptions(attempts, on, wait, stop, budget, idempotent, idempotency_key)
+        self._in_force = InForce(given)
         self._own_budget: Budget | None = None
         self._held: dict[str, Budget] = {}
+
+    @property
+    def options(self) -> RetryOptions:
+        """What is in force."""
+        return self._in_force.now
+
+    def retune(self, options: RetryOptions, now: float, /) -> None:
+        self._in_force.change(options, now)
 
     def budget_for(self, name: str | None, /) -> Budget:
         """The budget in force: the given one, else the dependency's, else this retry's own."""
@@ -164,7 +174,7 @@ class Retry(Policy):
     # ------------------------------------------------------------------------------------------------ drivers
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
         budget = self.budget_for(site.dependency if site.named else None)
-        options, monotonic, looks = self.options, site.clock.monotonic, self._looks_at_results()
+        in_force, monotonic, looks = self._in_force, site.clock.monotonic, self._looks_at_results()
         runtime, watched, count, get, put = RUNTIME, site.watched, budget.count, CURRENT.get, CURRENT.set
         makes_key, checks = self._makes_key(site), _checks_deadline(site)
 
@@ -175,7 +185,7 @@ class Retry(Policy):
             changes = makes_key or (outer is not NO_CALL and outer.idempotency_key is not None)
             try:  # put back without a token, as in Timeout: a signal handler may raise before there is one
                 if changes:
-                    put(own_call(outer, makes_key, options, site, args, kwargs))
+                    put(own_call(outer, makes_key, in_force.now, site, args, kwargs))
                 started = monotonic()
                 if checks and outer is not NO_CALL and is_over(outer, started):
                     raise too_late(site)
@@ -184,7 +194,7 @@ class Retry(Policy):
                 except Exception as exc:
                     if runtime.listeners:
                         tell(site, 1, started, exc)
-                    story = Story(options, budget, site, started, args, kwargs, self)
+                    story = Story(in_force.at(started), budget, site, started, args, kwargs, self)
                     try:
                         delay = story.failed(exc, monotonic(), now(story.wants(exc), site))
                     except BaseException:  # a predicate or strategy of the user's
@@ -206,7 +216,7 @@ class Retry(Policy):
                         else:
                             budget.succeeded(started)
                         return result
-                    story = Story(options, budget, site, started, args, kwargs, self)
+                    story = Story(in_force.at(started), budget, site, started, args, kwargs, self)
                     delay = returned(story, result)
                     if delay is None:
                         return result
@@ -223,7 +233,7 @@ class Retry(Policy):
                 story.attempts += 1
                 began = monotonic()
                 try:
-                    put(story.call.with_attempt(story.attempts))
+                    put(story.call.with_attempt(story.attempts, story.started))
                     result = inner(*args, **kwargs)
                 except Exception as exc:
                     if runtime.listeners:
@@ -270,7 +280,7 @@ class Retry(Policy):
         from ...core.loops import sleep
 
         budget = self.budget_for(site.dependency if site.named else None)
-        options, monotonic, looks = self.options, site.clock.monotonic, self._looks_at_results()
+        in_force, monotonic, looks = self._in_force, site.clock.monotonic, self._looks_at_results()
         runtime, watched, count, get, put = RUNTIME, site.watched, budget.count, CURRENT.get, CURRENT.set
         makes_key, checks = self._makes_key(site), _checks_deadline(site)
 
@@ -280,7 +290,7 @@ class Retry(Policy):
             outer = get()
             token = None
             if makes_key or (outer is not NO_CALL and outer.idempotency_key is not None):
-                token = put(own_call(outer, makes_key, options, site, args, kwargs))
+                token = put(own_call(outer, makes_key, in_force.now, site, args, kwargs))
             try:
                 started = monotonic()
                 if checks and outer is not NO_CALL and is_over(outer, started):
@@ -290,7 +300,7 @@ class Retry(Policy):
                 except Exception as exc:
                     if runtime.listeners:
                         tell(site, 1, started, exc)
-                    story = Story(options, budget, site, started, args, kwargs, self)
+                    story = Story(in_force.at(started), budget, site, started, args, kwargs, self)
                     try:
                         wanted = story.wants(exc)
                         if wanted.__class__ is not bool:
@@ -313,7 +323,7 @@ class Retry(Policy):
                         else:
                             budget.succeeded(started)
                         return result
-                    story = Story(options, budget, site, started, args, kwargs, self)
+                    story = Story(in_force.at(started), budget, site, started, args, kwargs, self)
                     delay = await returned(story, result)
                     if delay is None:
                         return result
@@ -329,7 +339,7 @@ class Retry(Policy):
                         await sleep(delay)
                 story.attempts += 1
                 began = monotonic()
-                token = put(story.call.with_attempt(story.attempts))
+                token = put(story.call.with_attempt(story.attempts, story.started))
                 try:
                     result = await inner(*args, **kwargs)
                 except Exception as exc:

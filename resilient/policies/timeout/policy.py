@@ -13,6 +13,7 @@ from ...core.call import CURRENT
 from ...core.errors import DeadlineExceeded, PolicyError, TimedOut
 from ...core.events import RUNTIME, CallAbandoned, Rejection, TimeoutOverrun, emit
 from ...core.forks import tell_after_fork
+from ...core.options import InForce
 from ...core.outcome import IGNORED, Evidence, attach
 from ...core.policy import Policy, Site
 from ...core.rows import refuse_coroutine
@@ -66,6 +67,7 @@ class Timeout(Policy):
 
     def __init__(self, seconds: float = 2.0, *, walk_away: bool = False) -> None:
         self.options = TimeoutOptions(seconds, walk_away)
+        self._seconds = InForce(self.options.seconds)
         self._lock = threading.Lock()
         self._leaked = 0  # guarded by _lock
         self._limits: Limits | None = None  # those of the loop that was seen last
@@ -74,6 +76,10 @@ class Timeout(Policy):
     def after_fork(self) -> None:
         self._lock = threading.Lock()
         self._leaked = 0  # they run in the parent
+
+    def retune(self, options: TimeoutOptions, now: float, /) -> None:
+        self.options = options
+        self._seconds.change(options.seconds, now)
 
     @property
     def seconds(self) -> float:
@@ -108,7 +114,8 @@ class Timeout(Policy):
 
     # ------------------------------------------------------------------------------------------------ drivers
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
-        limit, total, monotonic = self.seconds, _is_total(site.inner), site.clock.monotonic
+        seconds, total, monotonic = self._seconds, _is_total(site.inner), site.clock.monotonic
+        of_attempt = any(policy.repeats for policy in site.outer)
         get, put = CURRENT.get, CURRENT.set
         runtime, watched = RUNTIME, site.watched
         run = run_inherited = inner
@@ -120,6 +127,9 @@ class Timeout(Policy):
             if watched is not None and runtime.attention:
                 return watched(*args, **kwargs)  # type: ignore[no-any-return]
             outer = get()
+            limit = seconds.now
+            if of_attempt and seconds.before:  # a later attempt has the time that the first one had
+                limit = seconds.at(outer.began)
             now = monotonic()
             inherited = outer.deadline
             if inherited is not None and inherited <= now:
@@ -165,7 +175,8 @@ class Timeout(Policy):
 
         from ...core.loops import Limits, begin_limit, running_loop
 
-        limit, total, monotonic = self.seconds, _is_total(site.inner), site.clock.monotonic
+        seconds, total, monotonic = self._seconds, _is_total(site.inner), site.clock.monotonic
+        of_attempt = any(policy.repeats for policy in site.outer)
         get, put, reset = CURRENT.get, CURRENT.set, CURRENT.reset
         runtime, watched = RUNTIME, site.watched
         if self.options.walk_away:
@@ -183,16 +194,19 @@ class Timeout(Policy):
                 return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             nonlocal limits
             outer = get()
+            limit = seconds.now
+            if of_attempt and seconds.before:
+                limit = seconds.at(outer.began)
             now = monotonic()
             inherited = outer.deadline
             if inherited is not None and inherited <= now + limit:
-                return await until_inherited(inherited - now, args, kwargs)
+                return await until_inherited(inherited - now, limit, args, kwargs)
             deadline = now + limit
-            running = limits.begin(deadline) if limits is not None else None
+            running = limits.begin(deadline) if limits is not None and limits.duration == limit else None
             if running is None:
                 loop = running_loop()
                 if loop is None:
-                    return await in_trio(limit, False, args, kwargs)
+                    return await in_trio(limit, limit, False, args, kwargs)
                 # Kept for what is bound later too: `acall` binds each time, and is to share the timer.
                 limits = self._limits = mine = Limits(loop, limit, monotonic)
                 running = mine.begin(deadline)
@@ -213,14 +227,14 @@ class Timeout(Policy):
                 except ValueError:
                     pass  # as `put_back`, without its frame
 
-        async def until_inherited(left: float, args: Any, kwargs: Any) -> R:
+        async def until_inherited(left: float, limit: float, args: Any, kwargs: Any) -> R:
             # The caller's deadline comes first: it needs a timer of its own, as no two of them last equally
             # long.
             if left <= 0:
                 raise _late(limit, total, site)
             loop = running_loop()
             if loop is None:
-                return await in_trio(left, True, args, kwargs)
+                return await in_trio(left, limit, True, args, kwargs)
             running, timer = begin_limit(loop, left)
             try:
                 return await inner(*args, **kwargs)
@@ -234,7 +248,7 @@ class Timeout(Policy):
                 if running.expired:
                     running.forget()
 
-        async def in_trio(left: float, inherited: bool, args: Any, kwargs: Any) -> R:
+        async def in_trio(left: float, limit: float, inherited: bool, args: Any, kwargs: Any) -> R:
             import trio
 
             token = put(get().with_deadline(monotonic() + left))

@@ -1,0 +1,167 @@
+"""The config center of the process: which directory is followed, and what came of it.
+
+Light to import: the parts that read documents are loaded when the first call is made."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import ConfigError
+from ..core.events import RUNTIME
+from ..core.forks import tell_after_fork
+from ..core.registry import REGISTRY
+
+if TYPE_CHECKING:
+    from .live import Explanation, Live
+    from .loader import Loader, Status
+
+
+class Center:
+    """Follows one directory. Thread-safe; nothing is started before the first call of a pipeline."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._configured: Path | None = None  # guarded by _lock
+        self._loader: Loader | None = None  # guarded by _lock
+        self._live: Live | None = None  # guarded by _lock
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a child no thread looks: the first call starts one."""
+        self._lock = threading.RLock()
+        if self._loader is not None:
+            self._loader.asleep = True
+            self._loader.look_now()
+        self.arm()
+
+    @property
+    def directory(self) -> Path | None:
+        """As configured, else as the environment says."""
+        with self._lock:
+            configured = self._configured
+        given = os.environ.get("RESILIENT_CONFIG_DIR")
+        return configured or (Path(given) if given else None)
+
+    def use(self, directory: Path | None, /) -> None:
+        """Follow ``directory`` from the next call on; None: the environment's, or none."""
+        with self._lock:
+            self._configured = directory
+            loader, live = self._loader, self._live
+            followed = None if loader is None else loader.directory
+            if followed == self.directory:
+                loader = None
+            else:
+                self._loader = None
+        if loader is not None:
+            from ..discovery.refresher import REFRESHER
+
+            REFRESHER.forget(loader)
+            REFRESHER.wake()  # where that was all, its thread ends
+            if self.directory is None and live is not None:
+                live.release()
+        self.arm()
+
+    def arm(self) -> None:
+        """There is something that follows the document: have the first call start the looking."""
+        with self._lock:
+            waiting = self._loader is None or self._loader.asleep
+        if waiting and self.directory is not None:
+            RUNTIME.change(pending=self.start)
+
+    def start(self) -> Loader | None:
+        """Look from now on, in the refresher's thread; None where there is no directory."""
+        directory = self.directory
+        if directory is None:
+            return None
+        # All that the thread needs is imported here: a fork while another thread imports leaves the child waiting.
+        from ..discovery.refresher import REFRESHER
+        from .live import Live
+        from .loader import Loader
+        from .sections import SECTIONS
+
+        with self._lock:
+            live = self._live = self._live or Live()
+            loader = self._loader
+            if loader is None or loader.directory != directory:
+                loader = self._loader = Loader(directory, live, SECTIONS, ended=self.arm)
+        REGISTRY.follow(live.follow)
+        if loader.asleep:
+            REFRESHER.watch(loader)
+        return loader
+
+    def load(self, timeout: float) -> Status:
+        loader = self.start()
+        if loader is None:
+            raise ConfigError(
+                "there is no directory to load; write configure(directory='/etc/resilient'), "
+                "or set RESILIENT_CONFIG_DIR"
+            )
+        from ..discovery.refresher import REFRESHER
+
+        looked = loader.look_now()
+        REFRESHER.wake()
+        if not looked.wait(timeout):
+            raise ConfigError(f"{loader.directory} could not be read within {timeout:g} s")
+        status = loader.status
+        if status.problem is not None:
+            raise status.problem
+        return status
+
+    def status(self) -> Status:
+        from .loader import Status
+
+        with self._lock:
+            loader = self._loader
+        return Status() if loader is None else loader.status
+
+    def explain(self, key: str) -> Explanation:
+        from .live import Live
+
+        with self._lock:
+            live = self._live
+        return (live or Live()).explain(key)
+
+
+CENTER = Center()
+
+
+def load(*, timeout: float = 10.0) -> Status:
+    """Read the config document now, and wait until it is in force: for services that must not begin without it.
+
+    Args:
+        timeout: seconds to wait for the thread that reads it.
+
+    Raises:
+        DocumentError: the document is refused; the last good one, or the numbers of the code, stay in force.
+        ConfigError: there is no directory, no document in it, or it could not be read in time.
+
+    Blocks the calling thread: call it before an event loop runs. Thread-safe.
+    """
+    return CENTER.load(timeout)
+
+
+def status() -> Status:
+    """How the config document stands: for readiness checks and dashboards. Never raises; thread-safe."""
+    return CENTER.status()
+
+
+def explain(key: str, /) -> Explanation:
+    """Why a number is what it is.
+
+    Args:
+        key: name of the dependency and of the number, such as ``payments.retry.attempts``.
+
+    Raises:
+        ConfigError: there is no such number, or nothing of that name.
+
+    Example:
+        >>> from resilient import standard
+        >>> from resilient.config import explain
+        >>> pipeline = standard("payments", attempts=2)
+        >>> print(explain("payments.retry.attempts"))
+        payments.retry.attempts = 2 (from the code)
+    """
+    return CENTER.explain(key)

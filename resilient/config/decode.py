@@ -1,0 +1,371 @@
+"""From the plain tree to settings of policies, each with the place where it is written.
+
+The options dataclasses are the only definition: what stands in the document are their fields that are numbers, under
+the same names and rules. Functions, exceptions and whatever else says what a call *is* stay in code."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from ..core.backoff import JITTERS, Backoff, Jitter
+from ..core.budget import BudgetOptions
+from ..core.errors import DocumentError, PolicyError
+from ..core.options import Options, Rule
+from ..policies.breaker import CircuitBreakerOptions
+from ..policies.bulkhead import BulkheadOptions
+from ..policies.ratelimit import RateLimitOptions
+from ..policies.ratelimit.options import parse_rate
+from ..policies.retry import RetryOptions
+from ..policies.timeout import TimeoutOptions
+from .document import Document, Pointer
+
+MOST_PROBLEMS = 50
+
+ForcedState = Literal["forced_open", "disabled", "observe"]
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?(?:{_NUMBER}us)?")
+_IN_ONE = (1 / 3_600, 1 / 60, 1, 1_000, 1_000_000)
+"""Of each unit, in a second."""
+
+
+class Setting(NamedTuple):
+    """One value of the document, and the keys that lead to where it is written."""
+
+    value: Any
+    pointer: Pointer
+
+
+Settings = Mapping[str, Mapping[str, Setting]]
+"""What the document says of one dependency: by kind of policy, then by name, ``wait.base`` for what is nested."""
+
+
+class Section(NamedTuple):
+    """A part of the document that others understand.
+
+    Attributes:
+        keys: its keys at the top level.
+        parse: makes something of the whole tree; raises `DocumentError`.
+        publish: is handed that, once the document is in force.
+    """
+
+    keys: frozenset[str]
+    parse: Callable[[dict[str, Any]], Any]
+    publish: Callable[[Any], None]
+
+
+class Duration(float):
+    """Seconds, written with a unit: ``1h2m3.5s``, ``250ms``."""
+
+
+class RateText(str):
+    """A rate in the notation of `limits`: ``200/second``."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A key that has a value.
+
+    Attributes:
+        type: what msgspec makes of the value.
+        wanted: what it must be, for the reader.
+        rule: its range, where it is a number.
+        example: a value to write instead, where there is a usual one.
+    """
+
+    type: Any
+    wanted: str
+    rule: Rule | None = None
+    example: str = ""
+
+
+Leaves = Mapping[str, "Leaf | Leaves"]
+
+
+def _numbers(options: type[Options]) -> dict[str, Leaf | Leaves]:
+    """The fields of an options dataclass that have a rule."""
+    found: dict[str, Leaf | Leaves] = {}
+    for each in fields(options):
+        rule: Rule | None = each.metadata.get("rule")
+        if rule is not None:
+            kind: Any = Duration if rule.unit == "seconds" else int if rule.integer else float
+            wanted = str(rule).replace("None", "null")
+            wanted = wanted.replace("a number (seconds)", "a duration with its unit, such as 250ms or 1m30s")
+            default = "" if each.default is None else f"{each.default:g}"
+            example = f"{default}s" if kind is Duration and default else default
+            found[each.name] = Leaf(kind | None if rule.optional else kind, wanted, rule, example)
+    return found
+
+
+@cache
+def leaves() -> Mapping[str, Leaves]:
+    """All that may be said of a policy, by its kind."""
+    seconds = _numbers(TimeoutOptions)["seconds"]
+    jitter = Leaf(Jitter, f"one of {', '.join(JITTERS)}")
+    state = Leaf(ForcedState | None, "one of forced_open, disabled, observe, or null")
+    return {
+        "timeout": {"total": seconds, "attempt": seconds},
+        "retry": {
+            **_numbers(RetryOptions),
+            "wait": {**_numbers(Backoff), "jitter": jitter},
+            "budget": _numbers(BudgetOptions),
+        },
+        "breaker": {**_numbers(CircuitBreakerOptions), "state": state},
+        "ratelimit": {**_numbers(RateLimitOptions), "rate": Leaf(RateText, "a rate, such as 200/second")},
+        "bulkhead": _numbers(BulkheadOptions),
+    }
+
+
+_IN_CODE: Mapping[str, type[Options]] = {
+    "retry": RetryOptions,
+    "breaker": CircuitBreakerOptions,
+    "ratelimit": RateLimitOptions,
+    "bulkhead": BulkheadOptions,
+    "timeout": TimeoutOptions,
+}
+_MEANT = {
+    "deadline": "timeout.total",
+    "attempt_timeout": "timeout.attempt",
+    "attempts": "retry.attempts",
+    "concurrency": "bulkhead.limit",
+    "rate": "ratelimit.rate",
+    "circuit_breaker": "breaker",
+    "rate_limit": "ratelimit",
+}
+"""Words of the code, and what the document calls them."""
+
+_NOT_THERE = {
+    "$evaluators": "targeting is",
+    "plans": "plans are",
+    "flags": "flags are",
+    "degradation": "degradation is",
+}
+"""Parts of the format that are refused by name where nobody understands them."""
+
+
+def parse_duration(text: Any, /) -> float:
+    """Seconds from ``1h2m3.5s``, ``250ms``, ``0s``.
+
+    Raises:
+        ValueError: it is not written so; a number needs its unit.
+    """
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+    if match is None:
+        raise ValueError("no duration")
+    return sum(
+        float(number) / in_one
+        for number, in_one in zip(match.groups(), _IN_ONE, strict=True)
+        if number is not None
+    )
+
+
+def _made(kind: type, value: Any) -> Any:
+    """For msgspec: a value of a type that it does not know."""
+    if kind is Duration:
+        return Duration(parse_duration(value))
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    parse_rate(value)
+    return RateText(value)
+
+
+def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Settings]:
+    """What the document says of each dependency.
+
+    Args:
+        sections: those that others understand; their keys are left to them.
+
+    Raises:
+        DocumentError: with all that is wrong, up to fifty things, each with file and line.
+    """
+    decoder = _Decoder(document)
+    known = {"$schema", "metadata", "resiliency"}.union(*(each.keys for each in sections))
+    for key in document.tree:
+        if key in _NOT_THERE and key not in known:
+            decoder.refuse(f"{_NOT_THERE[key]} not supported by this version; remove it", (key,))
+        elif key not in known:
+            decoder.unknown((key,), known)
+    decoder.mapping(("metadata",))
+    targets = decoder.targets()
+    decoder.done()
+    return targets
+
+
+def placed(error: DocumentError, document: Document, /) -> DocumentError:
+    """The same error with file and line."""
+    file, line = document.place(error.pointer)
+    problems = tuple(placed(each, document) for each in error.problems)
+    return DocumentError(
+        str(error.args[0]),
+        pointer=error.pointer,
+        file=file,
+        line=line,
+        suggestion=error.suggestion,
+        reason=error.reason,
+        problems=problems,
+    )
+
+
+class _Decoder:
+    """One walk over one document."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._problems: list[DocumentError] = []
+
+    # ------------------------------------------------------------------------------------------------- problems
+    def refuse(
+        self, message: str, pointer: Pointer, *, suggestion: str | None = None, reason: str = "structure"
+    ) -> None:
+        if len(self._problems) < MOST_PROBLEMS:
+            error = DocumentError(message, pointer=pointer, suggestion=suggestion, reason=reason)
+            self._problems.append(placed(error, self._document))
+
+    def unknown(self, pointer: Pointer, known: Iterable[str]) -> None:
+        """A key that nobody knows."""
+        key = str(pointer[-1])
+        names = sorted(known)
+        close = difflib.get_close_matches(key, names, 1)
+        meant = _MEANT.get(key) if len(pointer) > 1 else None
+        suggestion = close[0] if close else meant
+        instead = f"write {suggestion}" if suggestion else f"there are {', '.join(names)}"
+        self.refuse(f"no such key; {instead}", pointer, suggestion=suggestion)
+
+    def done(self) -> None:
+        """Raise what was found."""
+        if len(self._problems) == 1:
+            raise self._problems[0]
+        if self._problems:
+            raise DocumentError(
+                f"{len(self._problems)} things are wrong",
+                reason=self._problems[0].reason,
+                problems=tuple(self._problems),
+            )
+
+    # ----------------------------------------------------------------------------------------------------- walk
+    def mapping(self, pointer: Pointer) -> dict[str, Any]:
+        """What stands at the pointer; empty where nothing or something else does."""
+        found: Any = self._document.tree
+        for step in pointer:
+            if not isinstance(found, dict) or step not in found:
+                return {}
+            found = found[step]
+        if isinstance(found, dict):
+            return found
+        self.refuse(f"{_short(found)} must be a mapping", pointer)
+        return {}
+
+    def targets(self) -> dict[str, Settings]:
+        for key in self.mapping(("resiliency",)):
+            if key not in ("policies", "targets"):
+                self.unknown(("resiliency", key), ("policies", "targets"))
+        at: Pointer = ("resiliency", "policies")
+        named = {
+            kind: {
+                name: self._policy(kind, self.mapping((*at, kind, name)), (*at, kind, name))
+                for name in self.mapping((*at, kind))
+            }
+            for kind in self._kinds(at)
+        }
+        at = ("resiliency", "targets")
+        return {
+            target: {
+                kind: self._target((*at, target, kind), kind, named) for kind in self._kinds((*at, target))
+            }
+            for target in self.mapping(at)
+        }
+
+    def _kinds(self, at: Pointer) -> list[str]:
+        """The kinds of policies that stand there."""
+        given = self.mapping(at)
+        for kind in given:
+            if kind not in leaves():
+                self.unknown((*at, kind), leaves())
+        return [kind for kind in given if kind in leaves()]
+
+    def _target(
+        self, at: Pointer, kind: str, named: Mapping[str, Mapping[str, Mapping[str, Setting]]]
+    ) -> Mapping[str, Setting]:
+        given = self.mapping(at[:-1])[kind]
+        if isinstance(given, str):
+            return self._named(given, at, kind, named)
+        own = dict(self.mapping(at))
+        base: Mapping[str, Setting] = {}
+        if "use" in own:
+            base = self._named(own.pop("use"), (*at, "use"), kind, named)
+        return {**base, **self._policy(kind, own, at)}
+
+    def _named(
+        self, name: Any, at: Pointer, kind: str, named: Mapping[str, Mapping[str, Mapping[str, Setting]]]
+    ) -> Mapping[str, Setting]:
+        there = named.get(kind, {})
+        if isinstance(name, str) and name in there:
+            return there[name]
+        close = difflib.get_close_matches(str(name), there, 1)
+        known = f"there are {', '.join(sorted(there))}" if there else "there is none"
+        self.refuse(
+            f"{_short(name)} is no name in resiliency.policies.{kind}; "
+            + (f"write {close[0]}" if close else known),
+            at,
+            suggestion=close[0] if close else None,
+            reason="reference",
+        )
+        return {}
+
+    def _policy(self, kind: str, given: Mapping[str, Any], at: Pointer) -> dict[str, Setting]:
+        found: dict[str, Setting] = {}
+        self._leaves(leaves()[kind], given, at, "", found, _IN_CODE[kind])
+        return found
+
+    def _leaves(
+        self,
+        known: Leaves,
+        given: Mapping[str, Any],
+        at: Pointer,
+        before: str,
+        found: dict[str, Setting],
+        options: type[Options] | None = None,
+    ) -> None:
+        for key, value in given.items():
+            pointer, leaf = (*at, key), known.get(key)
+            if isinstance(leaf, Leaf):
+                self._leaf(leaf, value, pointer, f"{before}{key}", found)
+            elif leaf is not None:
+                self._leaves(leaf, self.mapping(pointer), pointer, f"{before}{key}.", found)
+            elif options is not None and any(each.name == key for each in fields(options)):
+                self.refuse("is said in code: it is part of what the call is; leave it out", pointer)
+            else:
+                self.unknown(pointer, known)
+
+    def _leaf(self, leaf: Leaf, value: Any, pointer: Pointer, name: str, found: dict[str, Setting]) -> None:
+        instead = f"; write {pointer[-1]}: {leaf.example}" if leaf.example else ""
+        try:
+            made = msgspec.convert(value, leaf.type, dec_hook=_made)
+        except PolicyError as exc:  # of a rate
+            self.refuse(str(exc.args[0]).removeprefix("RateLimit: "), pointer)
+            return
+        except (msgspec.ValidationError, ValueError):
+            made = _WRONG
+        if made is _WRONG or (leaf.rule is not None and not leaf.rule.allows(made)):
+            self.refuse(f"{_short(value)} must be {leaf.wanted}{instead}", pointer)
+        else:
+            found[name] = Setting(float(made) if isinstance(made, Duration) else made, pointer)
+
+
+_WRONG: Any = object()
+
+
+def _short(value: Any) -> str:
+    """A value as the document writes it, not longer than a line."""
+    said = json.dumps(value, ensure_ascii=False)
+    return said if len(said) <= 60 else f"{said[:57]}..."

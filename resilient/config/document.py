@@ -1,0 +1,346 @@
+"""From bytes to one plain tree, and back from a place in the tree to file and line.
+
+JSON, and of YAML what says the same as JSON: no anchors, aliases, tags, merge keys or directives; keys are texts; only
+``true`` and ``false`` are booleans, only decimals are numbers (YAML 1.2), so that no reader in another language reads
+something else. A key that is there twice is refused.
+
+No beginning of a document is one: JSON has its closing bracket, and YAML must end with a line ``...``. Without
+that line 93 of the 118 beginnings of a YAML document of two flags parse, and 48 of them have lost flags."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from ..core.errors import DocumentError
+from .source import Files
+
+Pointer = tuple[str | int, ...]
+Lines = Callable[[], dict[Pointer, int]]
+
+DEEPEST = 64
+MOST_YAML = 128 * 1024
+"""Bytes of one file. YAML takes 50 times as long as JSON, and holds up the event loop even from another thread."""
+
+_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],]|[^\s{}\[\],:"]+')
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_TWO_WAYS = re.compile(r"[-+]?0[0-9xo][0-9a-fA-F_.]*|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_CONSTANTS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+
+
+class Part:
+    """One file.
+
+    Args:
+        name: of the file.
+        tree: what it says.
+        lines: gives the line of every key and item; asked when somebody wants to know one.
+    """
+
+    def __init__(self, name: str, tree: dict[str, Any], lines: Lines) -> None:
+        self.name = name
+        self.tree = tree
+        self._find = lines
+
+    @cached_property
+    def lines(self) -> dict[Pointer, int]:
+        return self._find()
+
+    def reaches(self, pointer: Pointer) -> int:
+        """How many steps of the pointer the tree has."""
+        tree: Any = self.tree
+        for n, step in enumerate(pointer):
+            try:
+                tree = tree[step]
+            except (LookupError, TypeError):
+                return n
+        return len(pointer)
+
+
+class Document:
+    """All files of one generation as one tree.
+
+    Attributes:
+        tree: plain: dicts, lists, texts, numbers, booleans, None.
+        digest: of the content that it was made of.
+    """
+
+    def __init__(self, tree: dict[str, Any], digest: str, parts: list[Part]) -> None:
+        self.tree = tree
+        self.digest = digest
+        self._parts = parts
+
+    def place(self, pointer: Pointer, /) -> tuple[str, int]:
+        """File and line of the value at ``pointer``; of what it would stand in, where it is not there."""
+        part = max(self._parts, key=lambda each: each.reaches(pointer))
+        return part.name, part.lines.get(pointer[: part.reaches(pointer)], 1)
+
+
+def parse(files: Files, /) -> Document:
+    """The document that the files are together.
+
+    Raises:
+        DocumentError: with file, and line where it is known.
+    """
+    parts = [_part(name, content) for name, content in files.content.items()]
+    tree: dict[str, Any] = {}
+    for n, part in enumerate(parts):
+        _add(part.tree, tree, (), part, parts[:n])
+    return Document(tree, files.digest, parts)
+
+
+def _add(new: Mapping[str, Any], tree: dict[str, Any], at: Pointer, part: Part, before: list[Part]) -> None:
+    for key, value in new.items():
+        old = tree.get(key)
+        if key not in tree:
+            tree[key] = _unshared(value)
+        elif isinstance(value, dict) and isinstance(old, dict):
+            _add(value, old, (*at, key), part, before)
+        else:
+            pointer = (*at, key)
+            there = next(each.name for each in before if each.reaches(pointer) == len(pointer))
+            raise DocumentError(
+                f"stands in {there} too; write it once",
+                pointer=pointer,
+                file=part.name,
+                line=part.lines[pointer],
+            )
+
+
+def _unshared(value: Any) -> Any:
+    """Its mappings anew: further files are added to them, and a part keeps its own."""
+    return {k: _unshared(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _part(name: str, content: bytes) -> Part:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = content[: exc.start].count(b"\n") + 1
+        raise DocumentError("is not UTF-8", file=name, line=line, reason="encoding") from exc
+    tree, lines = (_json if name.endswith(".json") else _yaml)(name, text)
+    if not isinstance(tree, dict):
+        raise DocumentError("must be a mapping: {...}", file=name, line=1)
+    return Part(name, tree, lines)
+
+
+# ------------------------------------------------------------------------------------------------------------ JSON
+class _Twice(Exception):
+    pass
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Twice
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no number that JSON has")
+    return number
+
+
+def _json(name: str, text: str) -> tuple[Any, Lines]:
+    try:
+        tree = json.loads(text, object_pairs_hook=_pairs, parse_constant=_finite, parse_float=_finite)
+        if _SURROGATE.search(text):
+            json.dumps(tree, ensure_ascii=False).encode()
+    except json.JSONDecodeError as exc:
+        raise DocumentError(f"is no JSON: {exc.msg}", file=name, line=exc.lineno, reason="syntax") from exc
+    except _Twice:
+        raise _twice(name, text) from None
+    except RecursionError:
+        raise _deep(name) from None
+    except UnicodeEncodeError as exc:
+        raise DocumentError("has half of a surrogate pair", file=name, reason="encoding") from exc
+    except ValueError as exc:
+        raise DocumentError(f"is no JSON: {exc}", file=name, reason="syntax") from exc
+    if _deeper(tree, DEEPEST):
+        raise _deep(name)
+    return tree, lambda: dict(_places(text))
+
+
+def _places(text: str) -> Iterator[tuple[Pointer, int]]:
+    """Every key and every item of a JSON text that is one, with its line."""
+    path: list[str | int] = []
+    key_next = False
+    line, at = 1, 0
+    for match in _WORD.finditer(text):
+        word = match[0]
+        line, at = line + text.count("\n", at, match.start()), match.start()
+        if word == ",":
+            if isinstance(path[-1], int):
+                path[-1] += 1
+            else:
+                key_next = True
+        elif word in "}]":
+            path.pop()
+            key_next = False
+        elif key_next:
+            path[-1] = json.loads(word)
+            key_next = False
+            yield tuple(path), line
+        else:
+            if path and isinstance(path[-1], int):
+                yield tuple(path), line
+            if word == "{":
+                path.append("")
+                key_next = True
+            elif word == "[":
+                path.append(0)
+
+
+def _twice(name: str, text: str) -> DocumentError:
+    seen: set[Pointer] = set()
+    for pointer, line in _places(text):
+        if pointer in seen:
+            return _is_twice(name, pointer, line)
+        seen.add(pointer)
+    raise AssertionError("the parser saw a key twice")
+
+
+def _deeper(tree: Any, depth: int) -> bool:
+    if not isinstance(tree, (dict, list)):
+        return False
+    if depth == 0:
+        return True
+    return any(_deeper(each, depth - 1) for each in (tree.values() if isinstance(tree, dict) else tree))
+
+
+def _deep(name: str, line: int | None = None) -> DocumentError:
+    return DocumentError(f"nests deeper than {DEEPEST}", file=name, line=line, reason="size")
+
+
+def _is_twice(name: str, pointer: Pointer, line: int) -> DocumentError:
+    return DocumentError(
+        "stands here twice; write it once", pointer=pointer, file=name, line=line, reason="syntax"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ YAML
+def _yaml(name: str, text: str) -> tuple[Any, Lines]:
+    size = len(text.encode())
+    if size > MOST_YAML:
+        raise DocumentError(
+            f"{size:,} bytes of YAML, at most {MOST_YAML:,}: more would hold up the service; write it as JSON",
+            file=name,
+            reason="size",
+        )
+    try:
+        return _Composer(name).compose(text)
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        said = getattr(exc, "problem", None) or getattr(exc, "reason", None) or str(exc)
+        line = None if mark is None else mark.line + 1
+        raise DocumentError(f"is no YAML: {said}", file=name, line=line, reason="syntax") from exc
+
+
+class _Composer:
+    """Makes the tree of what the YAML parser sees, one event after the other.
+
+    Args:
+        name: of the file.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lines: dict[Pointer, int] = {}
+
+    def compose(self, text: str) -> tuple[Any, Lines]:
+        events: Iterator[Any] = yaml.parse(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
+        next(events)
+        start = next(events)
+        if isinstance(start, yaml.StreamEndEvent):
+            raise DocumentError("is empty", file=self._name)
+        if start.version is not None or start.tags:
+            raise self._refuse(start, "a directive: leave it out")
+        tree = self._value(next(events), events, ())
+        end = next(events)
+        if not end.explicit:
+            raise self._refuse(
+                end, "does not end with a line '...', so it may be half of a file; add one at its end"
+            )
+        after = next(events)
+        if not isinstance(after, yaml.StreamEndEvent):
+            raise self._refuse(after, "a second document; write one, or two files")
+        return tree, lambda: self._lines
+
+    def _refuse(self, event: Any, message: str, pointer: Pointer = ()) -> DocumentError:
+        return DocumentError(message, pointer=pointer, file=self._name, line=_line(event), reason="syntax")
+
+    def _value(self, event: Any, events: Iterator[Any], at: Pointer) -> Any:
+        if len(at) > DEEPEST:
+            raise _deep(self._name, _line(event))
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise self._refuse(event, "an anchor or alias ('&', '*'): write the value where it is meant", at)
+        if event.tag is not None:
+            raise self._refuse(event, f"a tag ({event.tag}): leave it out", at)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(events, at)
+        if isinstance(event, yaml.SequenceStartEvent):
+            found = list[Any]()
+            while not isinstance(each := next(events), yaml.SequenceEndEvent):
+                pointer = (*at, len(found))
+                self._lines[pointer] = _line(each)
+                found.append(self._value(each, events, pointer))
+            return found
+        return event.value if event.style else self._plain(event, at)
+
+    def _mapping(self, events: Iterator[Any], at: Pointer) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while not isinstance(key := next(events), yaml.MappingEndEvent):
+            if not isinstance(key, yaml.ScalarEvent) or not (key.value or key.style):
+                raise self._refuse(key, "a key must be a text", at)
+            if key.anchor is not None or key.tag is not None:
+                raise self._refuse(key, "a key with an anchor or a tag: leave that out", at)
+            pointer = (*at, key.value)
+            if key.value == "<<" and not key.style:
+                raise self._refuse(key, "a merge key: write the values where they are meant", at)
+            if key.value in found:
+                raise _is_twice(self._name, pointer, _line(key))
+            self._lines[pointer] = _line(key)
+            found[key.value] = self._value(next(events), events, pointer)
+        return found
+
+    def _plain(self, event: Any, at: Pointer) -> Any:
+        """A scalar without quotes, as YAML 1.2 reads it."""
+        text = event.value
+        if text in _CONSTANTS:
+            return _CONSTANTS[text]
+        if _TWO_WAYS.fullmatch(text):
+            raise self._refuse(
+                event,
+                f"{text} is read in two ways; write a decimal number, or a text in quotes: '{text}'",
+                at,
+            )
+        if _INTEGER.fullmatch(text):
+            try:
+                return int(text)
+            except ValueError as exc:  # more digits than the interpreter converts
+                raise self._refuse(event, "a number of that many digits", at) from exc
+        if _FLOAT.fullmatch(text):
+            number = float(text)
+            if not math.isfinite(number):
+                raise self._refuse(event, f"{text[:20]} is more than a number can be", at)
+            return number
+        return text
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1

@@ -1,0 +1,349 @@
+"""Named pipelines that follow the document: what their numbers become, and where each one is from.
+
+A pipeline's numbers are those of the code with those of the document laid over them, one by one. So what leaves the
+document goes back to what the code says. Policies keep what they learnt (`Policy.retune`)."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+from ..core.backoff import Backoff
+from ..core.errors import ConfigError, DocumentError, PolicyError
+from ..core.events import logger
+from ..core.forks import tell_after_fork
+from ..core.options import seconds
+from ..core.pipeline import Pipeline
+from ..core.policy import Policy
+from ..core.registry import REGISTRY, Registry
+from ..policies.retry import Retry
+from .decode import Leaf, Leaves, Setting, leaves
+from .document import Document
+from .snapshot import Snapshot
+
+DOCUMENT, PRESET, CODE = "document", "preset", "code"
+"""Where a number is from, the strongest first. ``preset``: `standard` makes it of the others."""
+
+Path = tuple[str, ...]
+
+
+class Value(NamedTuple):
+    """A number in force, and where it is from."""
+
+    value: Any
+    layer: str
+    setting: Setting | None = None
+
+
+Values = dict[str, Value]
+"""The numbers of a pipeline by leaf, such as ``retry.wait.base``."""
+
+
+Lines = dict[str, bool]
+"""What is to be logged; whether it is a change of a number, else a warning."""
+
+
+class Plan(NamedTuple):
+    """What a pipeline is to become: its numbers, and the options of each policy or budget that has them."""
+
+    values: Values
+    options: list[tuple[Any, Any]]
+    useless: list[tuple[str, Setting]]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a number is what it is.
+
+    Attributes:
+        key: such as ``payments.retry.attempts``.
+        value: in force, seconds as a float.
+        layer: what decides it: ``"document"``, ``"preset"`` (`standard` makes it of other numbers) or ``"code"``.
+        place: ``file:line``, where the document decides.
+        lives: whether a pipeline of that name lives in this process; else the value is only what is in the document.
+    """
+
+    key: str
+    value: Any
+    layer: str
+    place: str | None
+    lives: bool
+
+    def __str__(self) -> str:
+        where = f" at {self.place}" if self.place else ""
+        note = "" if self.lives else "; nothing of that name lives in this process"
+        return f"{self.key} = {self.value} (from the {self.layer}{where}{note})"
+
+
+class Live:
+    """Keeps the pipelines of a registry at what the snapshot in force says. Thread-safe.
+
+    Args:
+        registry: where the pipelines are.
+    """
+
+    def __init__(self, registry: Registry = REGISTRY) -> None:
+        self._registry = registry
+        self._lock = threading.RLock()
+        self._snapshot: Snapshot | None = None
+        # What the code gave a policy or budget, and the name of the pipeline that it follows; guarded by _lock
+        self._given: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
+        self._values: weakref.WeakKeyDictionary[Pipeline, Values] = (
+            weakref.WeakKeyDictionary()
+        )  # guarded by _lock
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.RLock()
+
+    def check(self, snapshot: Snapshot, /) -> None:
+        """Raise where a pipeline that lives here cannot take it; change nothing.
+
+        Raises:
+            DocumentError: numbers that its policies refuse together.
+        """
+        for pipeline in sorted(self._registry.pipelines(), key=_name):
+            try:
+                self._plan(pipeline, snapshot)
+            except PolicyError as exc:
+                pointer = ("resiliency", "targets", str(pipeline.name))
+                file, line = snapshot.document.place(pointer)
+                said = f"a pipeline of this process cannot take it: {exc}"
+                raise DocumentError(said, pointer=pointer, file=file, line=line, reason="policies") from exc
+
+    def apply(self, snapshot: Snapshot, /) -> int:
+        """Bring every pipeline to it; how many numbers changed."""
+        self._snapshot = snapshot
+        lines: Lines = {}  # clients of one name say the same
+        for pipeline in sorted(self._registry.pipelines(), key=_name):
+            lines |= self._tune(pipeline, snapshot)
+        _log(lines)
+        return sum(lines.values())
+
+    def follow(self, pipeline: Pipeline, /) -> None:
+        """Bring a new pipeline to what is in force."""
+        while (snapshot := self._snapshot) is not None:
+            _log(self._tune(pipeline, snapshot))
+            if self._snapshot is snapshot:  # else the loader was here in between
+                return
+
+    def release(self) -> None:
+        """Nothing is followed any more: all goes back to what the code says."""
+        self.apply(Snapshot(0, Document({}, "", []), {}))
+        self._snapshot = None
+
+    def explain(self, key: str, /) -> Explanation:
+        """Why a number is what it is.
+
+        Raises:
+            ConfigError: there is no such number.
+        """
+        name, leaf = find_leaf(key)
+        snapshot = self._snapshot
+        for pipeline in self._registry.pipelines(name):
+            with self._lock:
+                values = self._values.get(pipeline)
+            if values is None:
+                values = _numbers(self._parts(pipeline))
+            if leaf in values:
+                return _explained(key, values[leaf], snapshot, lives=True)
+        kind, _, rest = leaf.partition(".")
+        settings = {} if snapshot is None else snapshot.targets.get(name, {}).get(kind, {})
+        if rest not in settings:
+            raise ConfigError(
+                f"explain: no pipeline named {name!r} that has {leaf} lives in this process, and no document says it"
+            )
+        setting = settings[rest]
+        return _explained(key, Value(setting.value, DOCUMENT, setting), snapshot, lives=False)
+
+    # -------------------------------------------------------------------------------------------------- applying
+    def _tune(self, pipeline: Pipeline, snapshot: Snapshot) -> Lines:
+        """Bring one pipeline to it. Raises nothing."""
+        name = pipeline.name
+        lines: Lines = {}
+        try:
+            plan = self._plan(pipeline, snapshot)
+            with self._lock:
+                before = self._values.get(pipeline) or _numbers(self._parts(pipeline))
+                self._values[pipeline] = plan.values
+            now = pipeline.clock.monotonic()
+            for target, options in plan.options:
+                if target.options != options:
+                    if isinstance(target, Policy):
+                        target.name = (
+                            target.name or name
+                        )  # it may tell of itself before it is put on a function
+                    forgotten = target.retune(options, now)
+                    if forgotten:
+                        lines[f"{name}: {target.kind} forgets {forgotten}"] = False
+        except PolicyError as exc:
+            return {f"{name}: the config document is not applied to it: {exc}": False}
+        except Exception:
+            logger().exception("%s: the config document could not be applied to it", name)
+            return {}
+        for leaf, setting in plan.useless:
+            lines[f"{name}: {leaf} at {snapshot.place(setting)} is without effect: it has no such policy"] = (
+                False
+            )
+        for leaf, value in plan.values.items():
+            old = before[leaf].value
+            if value.value != old:
+                change = f"{_shown(leaf, old)} -> {_shown(leaf, value.value)}"
+                lines[f"{name}: {leaf} {change} ({_origin(value, snapshot)})"] = True
+        return lines
+
+    def _plan(self, pipeline: Pipeline, snapshot: Snapshot) -> Plan:
+        """What it is to become.
+
+        Raises:
+            PolicyError: its policies refuse the numbers.
+        """
+        said = {
+            f"{kind}.{leaf}": setting
+            for kind, settings in snapshot.targets.get(str(pipeline.name), {}).items()
+            for leaf, setting in settings.items()
+        }
+        parts = self._parts(pipeline)
+        values = _numbers(parts)
+        for leaf, setting in said.items():
+            if leaf in values:
+                values[leaf] = Value(setting.value, DOCUMENT, setting)
+        for leaf, number in pipeline.derived({k: v.value for k, v in values.items()}, said.keys()).items():
+            if leaf not in said and number != values[leaf].value:
+                values[leaf] = Value(number, PRESET)
+        total, attempt = (values[leaf].value if leaf in values else None for leaf in _TIMES)
+        if total is not None and attempt is not None and attempt >= total:
+            raise PolicyError(
+                f"timeout.attempt of {seconds(attempt)} is not below timeout.total of {seconds(total)}; "
+                "write both in the document"
+            )
+        options = [(target, _with(given, paths, values)) for target, given, paths in parts]
+        return Plan(values, options, [(leaf, each) for leaf, each in said.items() if leaf not in values])
+
+    def _parts(self, pipeline: Pipeline) -> list[tuple[Any, Any, Mapping[str, Path]]]:
+        """What of a pipeline has numbers, with what the code gave it, and where each number is in that.
+
+        A policy that stands in pipelines of two names follows the one that was met first."""
+        found = []
+        for target, paths in _targets(pipeline):
+            with self._lock:
+                given, name = self._given.setdefault(target, (target.options, str(pipeline.name)))
+            if name == pipeline.name:
+                found.append((target, given, paths))
+        return found
+
+
+def _explained(key: str, value: Value, snapshot: Snapshot | None, *, lives: bool) -> Explanation:
+    place = None if value.setting is None or snapshot is None else snapshot.place(value.setting)
+    return Explanation(key, value.value, value.layer, place, lives)
+
+
+def _name(pipeline: Pipeline) -> str:
+    return str(pipeline.name)
+
+
+def _log(lines: Lines) -> None:
+    for line, changed in lines.items():
+        (logger().info if changed else logger().warning)("%s", line)
+
+
+_TIMES = ("timeout.total", "timeout.attempt")
+
+
+def _targets(pipeline: Pipeline) -> Iterator[tuple[Any, Mapping[str, Path]]]:
+    """What has numbers, and where each of them is in its options."""
+    for i, policy in enumerate(pipeline.policies):
+        if policy.kind == "timeout":
+            total = any(inner.repeats for inner in pipeline.policies[i + 1 :])
+            yield policy, {_TIMES[not total]: ("seconds",)}
+        elif isinstance(policy, Retry):
+            known = dict(leaves()["retry"])
+            budget, wait = known.pop("budget"), known.pop("wait")
+            paths = _paths("retry.", (), known)
+            if isinstance(policy.options.wait, Backoff):
+                paths |= _paths("retry.wait.", ("wait",), wait)  # type: ignore[arg-type]
+            yield policy, paths
+            yield policy.budget_for(pipeline.name), _paths("retry.budget.", (), budget)  # type: ignore[arg-type]
+        elif policy.kind in leaves():
+            yield policy, _paths(f"{policy.kind}.", (), leaves()[policy.kind])
+
+
+def _paths(prefix: str, before: Path, known: Leaves) -> dict[str, Path]:
+    return {f"{prefix}{name}": (*before, name) for name in known}
+
+
+def _numbers(parts: list[tuple[Any, Any, Mapping[str, Path]]]) -> Values:
+    """What the code says."""
+    return {
+        leaf: Value(_read(given, path), CODE) for _, given, paths in parts for leaf, path in paths.items()
+    }
+
+
+def _read(options: Any, path: Path) -> Any:
+    if path == ("rate",):
+        return options.rate.text
+    if path == ("burst",) and options.burst == options.rate.amount:
+        return None  # it follows the rate
+    for name in path:
+        options = getattr(options, name)
+    return options
+
+
+def _with(options: Any, paths: Mapping[str, Path], values: Values) -> Any:
+    """The same options with the numbers that are not the code's."""
+    changes: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for leaf, path in paths.items():
+        if values[leaf].layer != CODE:
+            (nested.setdefault(path[0], {}) if len(path) > 1 else changes)[path[-1]] = values[leaf].value
+    changes |= {name: replace(getattr(options, name), **inner) for name, inner in nested.items()}
+    if "rate" in changes and "burst" not in changes:
+        changes["burst"] = _read(options, ("burst",))
+    return replace(options, **changes) if changes else options
+
+
+def _origin(value: Value, snapshot: Snapshot) -> str:
+    if value.setting is not None:
+        return snapshot.place(value.setting)
+    return "follows from the others" if value.layer == PRESET else "no longer in the document"
+
+
+def _shown(leaf: str, value: Any) -> str:
+    """A number as the document writes it."""
+    if value is None:
+        return "null"
+    rule = _all_leaves()[leaf].rule
+    return seconds(value).replace(" ", "") if rule is not None and rule.unit == "seconds" else str(value)
+
+
+@cache
+def _all_leaves() -> dict[str, Leaf]:
+    def flat(known: Leaves, before: str) -> Iterator[tuple[str, Leaf]]:
+        for name, each in known.items():
+            if isinstance(each, Leaf):
+                yield before + name, each
+            else:
+                yield from flat(each, f"{before}{name}.")
+
+    return dict(flat(leaves(), ""))
+
+
+def find_leaf(key: str, /) -> tuple[str, str]:
+    """The name of the dependency and the leaf that a key such as ``payments.retry.attempts`` stands for.
+
+    Raises:
+        ConfigError: no leaf is called so.
+    """
+    words = key.split(".") if isinstance(key, str) else []
+    for n in range(1, len(words)):  # names may have dots
+        name, leaf = ".".join(words[:n]), ".".join(words[n:])
+        if leaf in _all_leaves():
+            return name, leaf
+    close = difflib.get_close_matches(".".join(words[1:]), _all_leaves(), 1)
+    instead = f"{words[0]}.{close[0]}" if close else "payments.retry.attempts"
+    raise ConfigError(f"explain: key={key!r} names no number; write {instead!r}")

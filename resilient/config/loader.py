@@ -1,0 +1,243 @@
+"""From the directory to what is in force: look, read, parse, decode, try, publish. The last good document stays.
+
+Nothing raised here reaches a call. The refresher's thread looks once a second; parsing is done there, off the event
+loop."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..core.clock import SYSTEM_CLOCK, Clock
+from ..core.errors import ConfigError, DocumentError
+from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit, logger
+from ..discovery.dns import Steps
+from .decode import Section, decode, placed
+from .document import parse
+from .snapshot import Snapshot
+from .source import Changing, Directory, Files, Mark
+
+NOT_READY, READY, STALE = "not_ready", "ready", "stale"
+STATES = (NOT_READY, READY, STALE)
+
+EVERY = 1.0
+"""Seconds between two looks, a tenth more or less at random."""
+
+_READ_ANYWAY = 60
+"""Looks after which a plain directory is read though nothing seems to have changed: not every file system tells."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the config document stands in this process.
+
+    Attributes:
+        state: ``"not_ready"``: no good document yet, the code's numbers hold; ``"ready"``: what is there is in force;
+            ``"stale"``: what is there was refused or is gone, and the last good document is in force.
+        generation: how many documents were applied; 0 before the first.
+        digest: SHA-256 of the content in force; None before the first.
+        version: ``metadata.version`` of the document in force.
+        problem: what is wrong with what is there now; None while nothing is.
+    """
+
+    state: str = NOT_READY
+    generation: int = 0
+    digest: str | None = None
+    version: str | None = None
+    problem: ConfigError | None = field(default=None, compare=False)
+
+
+class Follower(Protocol):
+    """Takes what a snapshot says of policies."""
+
+    def check(self, snapshot: Snapshot, /) -> None:
+        """Raise `DocumentError` where something that lives here cannot take it; change nothing."""
+        ...
+
+    def apply(self, snapshot: Snapshot, /) -> int:
+        """Take it; how many values changed."""
+        ...
+
+
+class Loader:
+    """Keeps the document of a directory in force. Used by one thread; ``status`` and ``snapshot`` are read by all.
+
+    Args:
+        directory: where the document is.
+        follower: takes what it says of policies.
+        sections: parts of the document that others understand.
+        clock: where time comes from.
+        ended: called where the refresher may have ended, so that somebody starts it again.
+
+    Attributes:
+        status: how it stands.
+        snapshot: what is in force; None before the first good document.
+        asleep: for the refresher.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        follower: Follower,
+        sections: Sequence[Section] = (),
+        clock: Clock = SYSTEM_CLOCK,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.directory = directory
+        self.status = Status()
+        self.snapshot: Snapshot | None = None
+        self.asleep = True
+        self.looked = self._asked = threading.Event()
+        self._source = Directory(directory)
+        self._follower = follower
+        self._sections = tuple(sections)
+        self._clock = clock
+        self._ended = ended
+        self._due = float("-inf")
+        self._seen: Mark | None = None  # at the last look
+        self._read: Mark | None = None  # at the last read that came to an end
+        self._refused: object = None  # what was refused last: a digest, or the error's text
+        self._looks = 0
+
+    # ---------------------------------------------------------------------------------------- for the refresher
+    @property
+    def due(self) -> float:
+        """When to look again."""
+        return self._due
+
+    def begin(self) -> Steps[Any]:
+        """Look; there is nobody to ask."""
+        self._asked = self.looked
+        self.look()
+        return None
+        yield  # as those do that ask nameservers
+
+    def finish(self, answer: Any, /) -> None:
+        if self._asked is self.looked:  # else somebody asked for a look while this one was under way
+            self._due = self._clock.monotonic() + EVERY * (0.9 + 0.2 * random.random())
+        self._asked.set()
+
+    def broke(self, exc: BaseException, /) -> None:
+        self.finish(None)
+        self._ended()
+
+    def look_now(self) -> threading.Event:
+        """Have the refresher look at once; the event is set afterwards."""
+        self.looked = looked = threading.Event()
+        self._due = float("-inf")
+        return looked
+
+    # -------------------------------------------------------------------------------------------------- looking
+    def look(self) -> None:
+        """Look whether there is another document, and put it in force if it is good."""
+        self._looks += 1
+        mark = self._source.mark()
+        # Who writes into a plain directory may be in the middle of it: wait until two looks in a row see the same.
+        settled = mark.atomic or self._seen in (None, mark)
+        self._seen = mark
+        unchanged = mark == self._read and (mark.atomic or self._looks % _READ_ANYWAY)
+        if not settled or unchanged:
+            return
+        try:
+            files = self._source.read()
+        except Changing:
+            return  # the next look is soon
+        except ConfigError as exc:
+            self._refuse(exc, str(exc))
+        else:
+            self._take(files)
+        self._read = mark
+
+    def _take(self, files: Files) -> None:
+        if self.snapshot is not None and files.digest == self.snapshot.digest:
+            self._recover()
+            return
+        if files.digest == self._refused:
+            return
+        try:
+            snapshot = self._made_of(files)
+            self._follower.check(snapshot)
+        except DocumentError as exc:
+            self._refuse(exc, files.digest)
+            return
+        except Exception as exc:  # a fault of ours must not end the thread, and is told as what it is
+            logger().exception("config: a fault of this library, not of the document")
+            fault = DocumentError(f"a fault of this library: {exc!r}", reason="fault")
+            self._refuse(fault, files.digest)
+            return
+        self._publish(snapshot)
+
+    def _made_of(self, files: Files) -> Snapshot:
+        document = parse(files)
+        targets = decode(document, self._sections)
+        try:
+            parts = tuple((section, section.parse(document.tree)) for section in self._sections)
+        except DocumentError as exc:
+            raise placed(exc, document) from exc
+        return Snapshot(self.status.generation + 1, document, targets, parts)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._refused = None
+        self.status = Status(READY, snapshot.generation, snapshot.digest, snapshot.version)
+        for section, part in snapshot.parts:
+            section.publish(part)
+        changes = self._follower.apply(snapshot)
+        self._tell(
+            logging.INFO,
+            f"generation {snapshot.generation} of {self.directory} is in force; {changes} values changed",
+            ConfigApplied(
+                "config",
+                str(self.directory),
+                generation=snapshot.generation,
+                digest=snapshot.digest[:12],
+                version=snapshot.version,
+                changes=changes,
+            ),
+        )
+
+    def _refuse(self, problem: ConfigError, what: object) -> None:
+        known = what == self._refused
+        self._refused = what
+        old = self.status
+        state = NOT_READY if self.snapshot is None else STALE
+        self.status = Status(state, old.generation, old.digest, old.version, problem)
+        if known:
+            return
+        reason = problem.reason if isinstance(problem, DocumentError) else "missing"
+        in_force = (
+            "the numbers of the code hold" if self.snapshot is None else f"generation {old.generation} stays"
+        )
+        said = str(problem).replace("\n", "; ")
+        # What was never there may just not be there yet.
+        level = logging.INFO if reason == "missing" and self.snapshot is None else logging.WARNING
+        self._tell(
+            level,
+            f"{self.directory}: {said}; {in_force}",
+            ConfigRejected("config", str(self.directory), reason=reason, generation=old.generation),
+        )
+
+    def _recover(self) -> None:
+        """What is in force is there again."""
+        self._refused = None
+        if self.status.state == READY:
+            return
+        assert self.snapshot is not None
+        self.status = Status(READY, self.snapshot.generation, self.snapshot.digest, self.snapshot.version)
+        generation = self.snapshot.generation
+        self._tell(
+            logging.INFO,
+            f"generation {generation} is there again",
+            ConfigRecovered("config", str(self.directory), generation=generation),
+        )
+
+    @staticmethod
+    def _tell(level: int, text: str, event: Event) -> None:
+        logger().log(level, "config: %s", text, extra=event.attributes())
+        if RUNTIME.listeners:
+            emit(event)

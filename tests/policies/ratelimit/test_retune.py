@@ -1,0 +1,127 @@
+"""Another rate while calls come: the bucket stays as full as it was, so there is neither a burst nor a gap."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resilient import RateLimit, RateLimited, Wait
+from resilient.policies.ratelimit.options import RateLimitOptions
+from resilient.policies.ratelimit.state import Bucket, KeyedBuckets
+
+SETTINGS = [("8/second", 8), ("8/second", 1), ("1000/second", 50), ("1/hour", 3), ("100/second", 700)]
+
+
+def options(rate: str, burst: int, **more: Any) -> RateLimitOptions:
+    return RateLimitOptions(rate, burst, **more)
+
+
+def admitted(bucket: Bucket, now: float, most: int = 10_000) -> int:
+    """How many pass at once."""
+    for n in range(most):
+        try:
+            bucket.admit(now)
+        except RateLimited:
+            return n
+    return most
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(SETTINGS), st.integers(0, 60), st.integers(0, 4_000)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_the_share_of_tokens_stays(steps: list[tuple[tuple[str, int], int, int]]) -> None:
+    now, bucket = 1_000.0, Bucket(options(*SETTINGS[0]))
+    level, rate, burst = Fraction(8), Fraction(8), 8
+    for setting, calls, ticks in steps:
+        for _ in range(calls):
+            taken = level >= 1
+            try:
+                bucket.admit(now)
+            except RateLimited:
+                assert level < Fraction(1) + Fraction(1, 10**6)
+            else:
+                assert level > Fraction(1) - Fraction(1, 10**6)
+                taken = True
+            level -= taken
+        later = now + ticks / 512
+        level = min(Fraction(burst), level + (Fraction(later) - Fraction(now)) * rate)
+        now = later
+        new = options(*setting)
+        bucket.retune(new, now)
+        level = level * new.capacity / burst  # the reference: as full as before
+        burst, rate = new.capacity, Fraction(new.rate.amount * 10**9, new.rate.period)
+        assert abs(bucket.available(now) - int(max(Fraction(0), level))) <= 1
+
+
+def test_a_full_bucket_is_full_and_an_empty_one_empty() -> None:
+    bucket = Bucket(options("100/second", 100))
+    bucket.retune(options("10/second", 10), 5.0)
+    assert admitted(bucket, 5.0) == 10
+    bucket.retune(options("1000/second", 1_000), 5.0)
+    assert admitted(bucket, 5.0) == 0, "no burst for a higher limit"
+    assert admitted(bucket, 5.01) == 10, "and no gap: the new rate holds at once"
+
+
+def test_a_lower_rate_holds_at_once() -> None:
+    bucket = Bucket(options("1000/second", 10))
+    assert admitted(bucket, 1.0) == 10
+    bucket.retune(options("1/second", 10), 1.0)
+    assert admitted(bucket, 1.5) == 0
+    assert admitted(bucket, 3.0) == 2
+
+
+def test_reserved_tokens_stay_reserved() -> None:
+    limit = RateLimit("1/second", burst=1, max_wait=5.0)
+    limit.admit(0.0)
+    waits = [limit.admit(0.0) for _ in range(2)]
+    limit.retune(options("100/second", 1, max_wait=5.0), 0.0)
+    for n, wait in enumerate(waits, 1):
+        assert isinstance(wait, Wait)
+        assert wait.ready_at == float(n)
+        assert limit.settle(wait, wait.ready_at) == wait.permit
+
+
+@pytest.mark.parametrize("key", [None, lambda tenant: tenant])
+def test_the_policy_goes_on_under_the_new_numbers(key: Any) -> None:
+    limit = RateLimit("2/hour", key=key)
+    gate = limit.select(("a",), {}) if key else limit
+    gate.admit(0.0)
+    gate.admit(0.0)
+    new = options("4/hour", 4, key=key)
+    assert limit.retune(new, 0.0) is None
+    assert limit.options is new
+    assert "4/hour" in str(limit)
+    gate = limit.select(("a",), {}) if key else limit
+    with pytest.raises(RateLimited, match="4/hour"):
+        gate.admit(0.0)
+    gate.admit(900.0)
+    with pytest.raises(RateLimited):
+        gate.admit(900.0)
+
+
+def test_every_key_keeps_its_share() -> None:
+    buckets = KeyedBuckets(options("10/second", 10, key=lambda k: k))
+    for n in range(11):
+        for _ in range(n):
+            buckets.admit(f"k{n}", 1, 0.0)
+    buckets.retune(options("1/second", 20, key=lambda k: k), 0.0)
+    for n in range(11):
+        left = 0
+        try:
+            while True:
+                buckets.admit(f"k{n}", 1, 0.0)
+                left += 1
+        except RateLimited:
+            pass
+        assert left == 20 - 2 * n
+    assert len(buckets) == 11
+    buckets.retune(options("10/second", 10, key=lambda k: k), 1_000.0)
+    assert len(buckets) == 0, "full ones are as good as absent"
