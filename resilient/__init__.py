@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .core.errors import CircuitOpen as CircuitOpen
     from .core.errors import ConfigError as ConfigError
     from .core.errors import DeadlineExceeded as DeadlineExceeded
+    from .core.errors import DocumentError as DocumentError
     from .core.errors import NoEndpoints as NoEndpoints
     from .core.errors import OutcomeUnknown as OutcomeUnknown
     from .core.errors import PolicyError as PolicyError
@@ -67,6 +68,7 @@ _HOMES = {
         "CircuitOpen",
         "ConfigError",
         "DeadlineExceeded",
+        "DocumentError",
         "NoEndpoints",
         "OutcomeUnknown",
         "PolicyError",

@@ -163,3 +163,40 @@ class ConfigError(ResilientError):
 
 class PolicyError(ConfigError):
     """A policy or pipeline is built, or used, wrongly. The message says what to write instead."""
+
+
+class DocumentError(ConfigError):
+    """The configuration document says something that cannot be. The document in force stays.
+
+    Attributes:
+        pointer: the keys and indexes that lead to the place, from the top.
+        line: where that is in the file, from 1; None where it is not known.
+        suggestion: what to write instead.
+        problems: all that is wrong, where it is more than one thing; each an error of its own.
+    """
+
+    pointer: tuple[str | int, ...] = ()
+    line: int | None = None
+    suggestion: str | None = None
+    problems: tuple[DocumentError, ...] = ()
+
+    def __init__(
+        self,
+        message: str,
+        /,
+        *,
+        pointer: tuple[str | int, ...] = (),
+        line: int | None = None,
+        suggestion: str | None = None,
+        problems: tuple[DocumentError, ...] = (),
+    ) -> None:
+        super().__init__(message, pointer=pointer, line=line, suggestion=suggestion, problems=problems)
+
+    def __str__(self) -> str:
+        # RFC 6901
+        place = "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in self.pointer)
+        line = "" if self.line is None else f"(line {self.line})"
+        where = " ".join(filter(None, (place, line)))
+        instead = "" if self.suggestion is None else f"; write {self.suggestion}"
+        own = f"{where + ': ' if where else ''}{self.args[0]}{instead}"
+        return "\n  ".join([own, *map(str, self.problems)])

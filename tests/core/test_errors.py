@@ -14,6 +14,7 @@ from resilient import (
     CircuitOpen,
     ConfigError,
     DeadlineExceeded,
+    DocumentError,
     Evidence,
     NoEndpoints,
     OutcomeUnknown,
@@ -40,6 +41,7 @@ TREE: dict[type[Exception], tuple[type[BaseException], ...]] = {
     OutcomeUnknown: (ResilientError,),
     ConfigError: (ResilientError,),
     PolicyError: (ConfigError,),
+    DocumentError: (ConfigError,),
 }
 FIELDS: dict[type[Exception], dict[str, Any]] = {
     ResilientError: {"dependency": "payments", "operation": "charge"},
@@ -58,6 +60,7 @@ FIELDS: dict[type[Exception], dict[str, Any]] = {
     OutcomeUnknown: {"idempotency_key": "k-7", "attempts": 3},
     ConfigError: {},
     PolicyError: {"operation": "charge"},
+    DocumentError: {"pointer": ("flags", "search", 0), "line": 7, "suggestion": "'ENABLED'", "problems": ()},
 }
 
 
@@ -130,6 +133,25 @@ def test_what_it_did_not_hear_has_a_default(cls: Any) -> None:
 )
 def test_it_says_where(fields: dict[str, str], text: str) -> None:
     assert str(ResilientError("it failed", **fields)) == text
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "it is wrong"),
+        ({"line": 7}, "(line 7): it is wrong"),
+        ({"pointer": ("flags", "a/b~c", 0)}, "/flags/a~1b~0c/0: it is wrong"),
+        ({"pointer": ("level",), "line": 7, "suggestion": "0"}, "/level (line 7): it is wrong; write 0"),
+        (
+            {"problems": (DocumentError("a", pointer=("x",)), DocumentError("b", suggestion="c"))},
+            "it is wrong\n  /x: a\n  b; write c",
+        ),
+    ],
+)
+def test_an_error_of_the_document_leads_to_the_place(fields: Any, text: str) -> None:
+    error = DocumentError("it is wrong", **fields)
+    assert str(error) == text
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_each_rejection_names_its_policy() -> None:
