@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.pipeline import Pipeline
 from ..core.registry import REGISTRY
+from ..flags.state import STATE
 from ..policies.breaker import CircuitBreaker
 from ..policies.bulkhead import Bulkhead
 from ..policies.ratelimit import RateLimit
@@ -58,6 +59,24 @@ def read_endpoints() -> Iterator[tuple[str, float, dict[str, str]]]:
     for name, seen in sorted(most.items()):
         for state in ("closed", "half_open", "open"):
             yield name, float(seen[state]), {"state": state}
+
+
+LEVEL = ("resilient.degradation.level", "1", "The level of degradation in force; 0 is the normal one")
+FEATURES = ("resilient.degradation.feature", "1", "1 for each feature that is degraded, while it is")
+"""The gauges of degradation: name, unit, description."""
+
+
+def read_level() -> Iterator[int]:
+    """The level in force; nothing before flags are published."""
+    if STATE.ready:
+        yield STATE.flags.level
+
+
+def read_features() -> Iterator[tuple[str, str, str]]:
+    """The features that are degraded now: name, variant, cause."""
+    for key, details in STATE.flags.table.items():
+        if details.degraded:
+            yield key, str(details.variant), details.cause
 
 
 def _policies(pipelines: Sequence[Pipeline], kind: type[Any]) -> list[tuple[Any, Pipeline]]:
