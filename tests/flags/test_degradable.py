@@ -75,6 +75,7 @@ def test_each_level_has_its_function(mode: str) -> None:
     for level in range(4):
         with feature_flags(SHOP, level=level):
             got.append(work("ann"))
+            assert work(user="ann") == got[-1], "by name too"
     assert got == ["for ann", "cached for ann", "best for ann", "best for ann"]
     assert work("ann") == "for ann", "nothing is published"
 
@@ -172,15 +173,18 @@ def test_what_ran_is_told_and_collected(mode: str) -> None:
         for level in (0, 1, 3):
             with feature_flags(SHOP, level=level), features.collecting() as degraded:
                 work("ann")
-            assert set(degraded) == ({"recommendations"} if level else set())
+            shown = {0: {}, 1: {"recommendations": "cached"}, 3: {"recommendations": "off"}}
+            assert degraded == shown[level]
         with feature_flags(SHOP, level=2), pytest.raises(LookupError):
             work("ann")
+        work("nothing is published")
     told = [event.fields() for event in seen.named("resilient.degradation.executed")]
     assert [(each["path"], each["variant"], each["cause"]) for each in told] == [
         ("normal", "full", "default"),
         ("degraded", "cached", "level:1"),
         ("degraded", "off", "level:3"),
         ("fallback_error", "small", "level:2"),
+        ("normal", None, "code_default"),
     ]
     assert {(each["dependency"], each["operation"]) for each in told} == {
         ("recommendations", "made.<locals>.work")
@@ -304,6 +308,10 @@ def test_functions_of_every_kind_keep_their_names_and_signatures() -> None:
         assert shop.shelf("a") == "small corner a"
     with feature_flags(SHOP, level=3):
         assert {shop.shelf("a"), shop.kind("a"), Shop.plain("a"), part()} == {"none"}
+    with capture_events() as seen:
+        part()
+        degradable("recommendations")(Callee())()
+    assert [event.operation for event in seen.named("resilient.degradation.executed")] == ["cached", "Callee"]
     assert (Shop.shelf.__name__, Shop.shelf.__doc__) == ("shelf", "A shelf.")
     assert str(inspect.signature(Shop.shelf)) == "(self, sku: 'str') -> 'str'"
     assert inspect.iscoroutinefunction(degradable("a")(cached_later))
@@ -314,11 +322,17 @@ def test_policies_that_step_aside_for_tests_take_it_along() -> None:
     with feature_flags(SHOP, level=3):
         set_active(False)
         try:
-            assert work("ann") == "for ann"
+            assert work("ann") == work(user="ann") == "for ann"
             assert made("async", fallback="none")("ann") == "for ann"
+            assert made("async", fallback="none")(user="ann") == "for ann"
         finally:
             set_active(True)
         assert work("ann") == "none"
+
+
+class Callee:
+    def __call__(self) -> str:
+        return "called"
 
 
 def generator() -> Any:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient.core.errors import DocumentError
-from resilient.flags.document import MOST_PROBLEMS, parse_flags
+from resilient.flags.document import parse_flags
+from resilient.flags.reading import MOST_PROBLEMS
 from resilient.flags.snapshot import Flags, Step
 from tests.flags.documents import LEVELS, document, flag, switch
 
@@ -82,7 +83,16 @@ def test_a_flag_set_of_flagds_is_taken_as_it_is() -> None:
                 "code": {"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": None},
                 "left": {"state": "ENABLED", "variants": {"a": 1.5, "b": 2}},
                 "dark": {"state": "DISABLED", "variants": {"a": {"x": [1]}}, "defaultVariant": "a"},
-                "tagged": {**switch(), "metadata": {"kind": "release", "team": "growth", "weight": 1.5}},
+                "tagged": {
+                    **switch(),
+                    "metadata": {
+                        "kind": "release",
+                        "kinds": "x",
+                        "team": "growth",
+                        "weight": 1.5,
+                        "grade": 1,
+                    },
+                },
             },
         }
     )
@@ -114,7 +124,7 @@ def test_a_flag_set_of_flagds_is_taken_as_it_is() -> None:
         (document(a=switch() | {"defaultVariant": True}), "flags/a/defaultVariant", "got `bool`", "the name of"),
         (document(a={"variants": {"a": 1}}), "flags/a", "state is missing", 'state: "ENABLED"'),
         (document(a={"state": "ENABLED"}), "flags/a", "variants is missing", 'variants: {"on": true, "off": false}'),
-        (document(a=switch() | {"defaultVar": "on"}), "flags/a/defaultVar", "no 'defaultVar'", "defaultVariant"),
+        (document(a=switch() | {"defaultvarient": 1}), "flags/a/defaultvarient", "no 'defaultv", "defaultVariant"),
         (document(a=switch() | {"owner": "x"}), "flags/a/owner", "no 'owner'", "it into metadata"),
         (document(a=switch() | {"protected": True}), "flags/a/protected", "no 'protected'", "metadata: {prot"),
         (
@@ -138,9 +148,10 @@ def test_a_flag_set_of_flagds_is_taken_as_it_is() -> None:
         ({"flags": {"a\nb": switch()}}, "flags", "the key 'a\\nb'", "a name"),
         ({"flags": {True: switch()}}, "flags", "the key True", "a name"),
         (document(a=switch(protectd=True)), "flags/a/metadata/protectd", "which does nothing", "protected"),
-        (document(a=switch(Degrade="1:off")), "flags/a/metadata/Degrade", "which does nothing", "degrade"),
+        (document(a=switch(DEGRADE="1:off")), "flags/a/metadata/DEGRADE", "which does nothing", "degrade"),
+        (document(a=switch(breakglass="x")), "flags/a/metadata/breakglass", "which does nothing", "breakGlass"),
         (document(a=switch(protected="true")), "flags/a/metadata/protected", "'true' will not do", "true or false"),
-        (document(a=switch(owner=["x"])), "flags/a/metadata/owner", "must be a text", "a scalar"),
+        (document(a=switch(owner=["x"])), "flags/a/metadata/owner", "['x'] will not do", "a text, a number"),
         (document(a=switch(hardAt=3)), "flags/a/metadata/hardAt", "hardAt is not supported", "degrade alone"),
         (document(a=switch() | {"metadata": "x"}), "flags/a/metadata", "got `str`", '{"owner": "growth"}'),
         (
@@ -174,6 +185,13 @@ def test_a_flag_set_of_flagds_is_taken_as_it_is() -> None:
             "1:cached",
         ),
         (
+            document(a=flag("full", "b", "c", degrade="2:b,heavy:c")),
+            "flags/a/metadata/degrade",
+            "do not rise",
+            "1:cached",
+        ),
+        (document(a=switch() | {"metadata": {"": 1}}), "flags/a/metadata", "the key ''", "a name"),
+        (
             {"flags": {"a": switch(degrade="1:off")}},
             "flags/a/metadata/degrade",
             "the document has no levels",
@@ -194,7 +212,7 @@ def test_a_flag_set_of_flagds_is_taken_as_it_is() -> None:
         ({"degradation": {"levels": ["a", ""]}}, "degradation/levels/1", "the level ''", "a word"),
         ({"degradation": {"levels": LEVELS, "auto": {}}}, "degradation/auto", "auto is not supported", "by hand"),
         ({"degradation": {"levels": LEVELS, "pin": True}}, "degradation/pin", "pin is not supported", "alone"),
-        ({"degradation": {"levels": LEVELS, "levle": 1}}, "degradation/levle", "no 'levle'", "level"),
+        ({"degradation": {"levels": LEVELS, "leve": 1}}, "degradation/leve", "no 'leve'", "level"),
         ({"degradation": {"levels": LEVELS, "plans": 1}}, "degradation/plans", "no 'plans'", "levels, level"),
     ],
 )  # fmt: skip
@@ -255,15 +273,30 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         "flags/b/state",
         "flags/b/variants",
     ]
-    with pytest.raises(DocumentError, match="5 things are wrong with flags and degradation"):
+    with pytest.raises(DocumentError, match=r"^5 things are wrong with flags and degradation\n"):
         parse_flags(tree)
+
+
+def test_two_things_are_told_as_two_and_every_step_of_a_ladder_is_looked_at() -> None:
+    tree = document(a=flag("full", "b", degrade="b,1:gone"))
+    assert [message for _, message, _ in problems(tree)] == [
+        "the step 'b' of 'a' is not level:variant",
+        "the flag 'a' has no variant 'gone'",
+    ]
+
+
+def test_a_variant_may_have_a_colon_in_its_name() -> None:
+    flags = parse_flags(document(1, a=flag("v:1", "v:0", degrade="1:v:0")))
+    assert flags.table["a"].variant == "v:0"
 
 
 def test_an_error_stays_readable_however_much_is_wrong() -> None:
     with pytest.raises(DocumentError) as caught:
         parse_flags({"flags": {f"f{i}": {"state": "x" * 10_000, "variants": {"a": 1}} for i in range(1_000)}})
     assert len(caught.value.problems) == MOST_PROBLEMS
-    assert "1000 things are wrong" in str(caught.value)
+    assert caught.value.args == (
+        "1000 things are wrong with flags and degradation, of which these are the first 20",
+    )
     assert len(str(caught.value)) < 5_000
 
 

@@ -80,6 +80,7 @@ def test_details_say_why() -> None:
         )
         assert features.details("search") == FlagDetails("search", True, "on")
         told = {key: features.details(key, 7) for key in ("code", "dark", "unknown")}
+        assert [each.key for each in told.values()] == [*told]
         assert {key: (each.reason, each.cause, each.error) for key, each in told.items()} == {
             "code": ("DEFAULT", "code_default", None),
             "dark": ("DISABLED", "code_default", None),
@@ -113,11 +114,26 @@ def test_a_value_of_another_type_than_the_code_counts_on_is_not_given_to_it(
         caplog.clear()
         for _ in range(2):
             details = features.details("a", default)
-        assert details.value == (value if taken else default)
-        assert details.error == (None if taken else "TYPE_MISMATCH")
-        assert len(caplog.records) == (0 if taken else 1)
-        if not taken:
-            assert "feature 'a': its variant 'a'" in caplog.text
+        assert details == (
+            FlagDetails("a", value, "a")
+            if taken
+            else FlagDetails(
+                "a", default, None, default is not False, "ERROR", "error", None, "TYPE_MISMATCH"
+            )
+        )
+        assert [record.getMessage() for record in caplog.records] == (
+            []
+            if taken
+            else [
+                f"feature 'a': its variant 'a' is {value!r}, and the code wants the type of its default {default!r}, "
+                "which holds"
+            ]
+        )
+
+
+def test_what_is_no_object_is_not_made_anew_for_each_reader() -> None:
+    with feature_flags(SHOP):
+        assert features.details("search") is features.details("search")
 
 
 def test_an_object_is_the_callers_own() -> None:
@@ -144,6 +160,26 @@ def test_an_unknown_feature_is_logged_once_for_each_document_and_always_told(
         publish(parse_flags(SHOP))
         features.enabled("serach")
         assert caplog.text.count("serach") == 1
+
+
+def test_a_feature_that_is_left_to_the_code_is_not_unknown(caplog: pytest.LogCaptureFixture) -> None:
+    with feature_flags(SHOP), capture_events() as seen:
+        for key in ("code", "dark"):
+            features.enabled(key)
+            features.variant(key, "x")
+            features.details(key)
+        assert seen.events == []
+        assert caplog.records == []
+
+
+def test_each_feature_of_the_wrong_type_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with feature_flags(SHOP):
+        for key in ("search", "payment"):
+            features.details(key, "text")
+    assert [record.getMessage()[:20] for record in caplog.records] == [
+        "feature 'search': it",
+        "feature 'payment': i",
+    ]
 
 
 def test_before_flags_are_published_that_is_said_once_and_not_of_each_feature(

@@ -138,4 +138,18 @@ def test_what_was_published_does_not_change_with_what_it_was_made_of() -> None:
 def test_a_level_as_people_read_it() -> None:
     flags = Flags({}, ("normal", "light"), 1)
     assert flags.shown(1) == "1 (light)"
-    assert flags.shown(7) == "7", "of another document, which had more"
+    assert [flags.shown(2), flags.shown(7)] == ["2", "7"], "of another document, which had more"
+
+
+@pytest.mark.parametrize(("variant", "enabled"), [("yes", True), ("no", False)])
+def test_a_boolean_flag_is_what_its_value_says_whatever_its_variants_are_called(
+    variant: str, enabled: bool
+) -> None:
+    flags = Flags({"gift": Flag("gift", {"yes": True, "no": False}, variant)})
+    assert flags.table["gift"].enabled is enabled
+
+
+@given(documents(valid=True))
+def test_every_detail_names_its_feature(made: tuple[dict[str, Any], Any]) -> None:
+    flags = parse_flags(made[0])
+    assert all(key == details.key for table in flags.tables for key, details in table.items())

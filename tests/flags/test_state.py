@@ -80,10 +80,12 @@ def test_flags_that_come_go_and_change_without_a_level(caplog: pytest.LogCapture
     assert record.getMessage() == (
         "flags changed: search on -> off, recommendations full -> (code default), gift (code default) -> on"
     )
-    assert [(event.dependency, event.fields()["new"]) for event in seen.events] == [
-        ("search", "off"),
-        ("recommendations", None),
-        ("gift", "on"),
+    assert record.__dict__["event.name"] == "resilient.degradation.feature_changed"
+    told = [event.fields() for event in seen.events]
+    assert [(each["dependency"], each["new"], each["cause"]) for each in told] == [
+        ("search", "off", "default"),
+        ("recommendations", None, "code_default"),
+        ("gift", "on", "default"),
     ]
 
 
@@ -92,6 +94,10 @@ def test_many_changes_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
     publish(parse_flags(document(1, **many)))
     (record,) = caplog.records
     assert record.getMessage().endswith(", f9 on -> off, 990 more")
+    caplog.clear()
+    caplog.set_level(logging.INFO, "resilient")
+    publish(parse_flags(document(1, **dict(list(many.items())[10:]))))
+    assert caplog.records[0].getMessage().endswith(", f9 off -> (code default)"), "ten are ten"
 
 
 def test_levels_of_another_document_are_shown_by_the_name_that_they_had(
