@@ -70,6 +70,7 @@ _EXAMPLES = {
     "levels": '["normal", "light", "heavy", "survival"]',
     "level": "0, or the name of a level",
 }
+_FIRST = "it as it was, without protected, and publish that first"
 _LATER = {
     "auto": "`level`, and change it by hand",
     "pin": "`level` alone: nothing else raises it",
@@ -77,12 +78,14 @@ _LATER = {
 """Keys of ``degradation`` that the format has and this version does not."""
 
 
-def parse_flags(tree: Mapping[str, Any], /) -> Flags:
+def parse_flags(tree: Mapping[str, Any], /, *, before: Flags | None = None) -> Flags:
     """The features of a document, and the level in force.
 
     Args:
         tree: the whole top level of the document, as plain dicts; other keys than ``flags`` and ``degradation`` belong
             to others.
+        before: the flags in force, where there are any: what was protected in them must not go in the same change that
+            removes the protection.
 
     Raises:
         DocumentError: something in these two sections is wrong; with `DocumentError.problems` where several things are.
@@ -100,7 +103,7 @@ def parse_flags(tree: Mapping[str, Any], /) -> Flags:
         >>> flags.table["search"].variant
         'off'
     """
-    return _Parser().parse(tree)
+    return _Parser().parse(tree, before)
 
 
 class _Parser:
@@ -111,13 +114,17 @@ class _Parser:
         self._levels: tuple[str, ...] = ("normal",)  # empty: they could not be read, and are complained of
         self._has_levels = False
 
-    def parse(self, tree: Mapping[str, Any]) -> Flags:
+    def parse(self, tree: Mapping[str, Any], before: Flags | None) -> Flags:
+        if self._read.object(tree, ()) is None:
+            raise self._read.error("the document")
         level = self._degradation(tree["degradation"]) if "degradation" in tree else 0
         flags: dict[str, Flag] = {}
         for key, raw in (self._read.object(tree.get("flags", {}), ("flags",)) or {}).items():
             flag = self._flag(key, raw, ("flags", key))
             if flag is not None:
                 flags[key] = flag
+        if not self._read.problems and before is not None:
+            self._keep(before, flags)
         if self._read.problems:
             raise self._read.error("flags and degradation")
         assert level is not None
@@ -253,6 +260,23 @@ class _Parser:
                 (*pointer, "state"),
                 '"ENABLED"; in an emergency add metadata.breakGlass with the reason',
             )
+
+    def _keep(self, before: Flags, flags: dict[str, Flag]) -> None:
+        """What is protected loses that in a change of its own: an edit in haste must not take both."""
+        for key, old in before.flags.items():
+            new = flags.get(key)
+            place: Pointer = ("flags", key)
+            if not old.protected or old.disabled or (new is not None and new.protected):
+                continue
+            if new is None:
+                self._read.wrong(f"{key!r} is protected, and gone", place, _FIRST)
+            elif new.ladder:
+                message = f"{key!r} is protected, and here it is not, and has a ladder"
+                self._read.wrong(message, (*place, "metadata", "degrade"), _FIRST)
+            elif new.disabled or new.default != old.default:
+                field = "state" if new.disabled else "defaultVariant"
+                message = f"{key!r} is protected, and here it is not, and has another {field}"
+                self._read.wrong(message, (*place, field), _FIRST)
 
     def _ladder(
         self, key: str, text: str, default: str | None, variants: dict[str, Any], pointer: Pointer

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from ..core.errors import PolicyError
 from ..core.events import RUNTIME, FeatureChanged, FeatureUnknown, LevelChanged, emit, logger
 from ..core.forks import tell_after_fork
 from .snapshot import FlagDetails, Flags
@@ -76,6 +77,9 @@ def publish(flags: Flags, /) -> None:
 
     What changed is logged in one line (WARNING where the level rose, else INFO) and told as events. Thread-safe.
 
+    Raises:
+        PolicyError: these are no `Flags`.
+
     Example:
         >>> from resilient.flags.document import parse_flags
         >>> publish(parse_flags({"degradation": {"levels": ["normal", "light"], "level": "light"}}))
@@ -83,6 +87,10 @@ def publish(flags: Flags, /) -> None:
         1
         >>> publish(NOTHING)
     """
+    if not isinstance(flags, Flags):
+        raise PolicyError(
+            f"publish: {type(flags).__name__} is not Flags; write publish(parse_flags(document))"
+        )
     old = STATE.replace(flags)
     changes = list(_changes(old, flags))
     if old.level != flags.level:
@@ -130,11 +138,11 @@ def _variant(details: FlagDetails[Any] | None) -> str:
 
 
 def unknown(feature: str, /) -> None:
-    """A feature was asked for that the flags in force do not have."""
-    shown = feature[:_LONGEST]
-    if STATE.ready:
-        STATE.complain(shown, "feature %r is in no document: the code's default holds", shown)
-    else:
+    """A feature was asked for that the flags in force do not have. Told only where there are any."""
+    shown = str(feature)[:_LONGEST]
+    if not STATE.ready:
         STATE.complain("", "feature %r was asked for before flags were published: code defaults hold", shown)
+        return
+    STATE.complain(shown, "feature %r is in no document: the code's default holds", shown)
     if RUNTIME.listeners:
         emit(FeatureUnknown(shown, "unknown"))

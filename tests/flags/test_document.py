@@ -312,6 +312,54 @@ def test_the_tree_may_be_changed_afterwards() -> None:
     assert flags.table["a"].value == {"size": [1]}
 
 
+@pytest.mark.parametrize("tree", [None, [], "flags", 7])
+def test_a_document_that_is_no_object(tree: Any) -> None:
+    with pytest.raises(DocumentError, match="must be an object"):
+        parse_flags(tree)
+
+
+# -------------------------------------------------------------------------------------------- what was protected
+BEFORE = parse_flags(
+    document(
+        pay=switch(protected=True),
+        search=switch(degrade="1:off"),
+        dark=switch(protected=True, breakGlass="INC-7") | {"state": "DISABLED"},
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("pay", "pointer", "message"),
+    [
+        (None, "flags/pay", "'pay' is protected, and gone"),
+        (switch(degrade="3:off"), "flags/pay/metadata/degrade", "here it is not, and has a ladder"),
+        (switch() | {"defaultVariant": "off"}, "flags/pay/defaultVariant", "has another defaultVariant"),
+        (switch() | {"state": "DISABLED"}, "flags/pay/state", "has another state"),
+    ],
+)
+def test_what_is_protected_does_not_go_in_the_change_that_removes_the_protection(
+    pay: Any, pointer: str, message: str
+) -> None:
+    after = document(3, **({} if pay is None else {"pay": pay}))
+    with pytest.raises(DocumentError) as caught:
+        parse_flags(after, before=BEFORE)
+    error = caught.value
+    assert "/".join(map(str, error.pointer)) == pointer
+    assert message in error.args[0]
+    assert error.suggestion is not None
+    assert "publish that first" in error.suggestion
+    first = parse_flags(document(pay=switch()), before=BEFORE)
+    assert parse_flags(after, before=first).flags.keys() == after["flags"].keys(), (
+        "in a change of its own it goes"
+    )
+
+
+def test_what_was_not_protected_and_what_stays_so_may_change() -> None:
+    after = document(2, pay=switch(protected=True, owner="x") | {"variants": {"on": True}}, new=switch())
+    assert parse_flags(after, before=BEFORE).level == 2
+    assert parse_flags(document(pay=switch(protected=True)), before=None).level == 0
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(LEVELS),
     lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=5), each, max_size=3),

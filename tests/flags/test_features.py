@@ -185,11 +185,20 @@ def test_each_feature_of_the_wrong_type_is_logged(caplog: pytest.LogCaptureFixtu
 def test_before_flags_are_published_that_is_said_once_and_not_of_each_feature(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for name in "abc":
-        features.enabled(name)
+    with capture_events() as seen:
+        for name in "abc":
+            features.enabled(name)
+    assert seen.events == [], "with nothing to compare it with nothing is unknown"
     assert [record.getMessage() for record in caplog.records] == [
         "feature 'a' was asked for before flags were published: code defaults hold"
     ]
+
+
+def test_a_key_that_is_no_text_is_a_feature_that_nobody_knows(caplog: pytest.LogCaptureFixture) -> None:
+    with feature_flags(SHOP):
+        assert features.enabled(None, default=True)  # type: ignore[arg-type]
+        assert features.variant(7, "x") == "x"  # type: ignore[arg-type]
+    assert "feature 'None' is in no document" in caplog.text
 
 
 def test_names_from_outside_fill_neither_the_memory_nor_the_log(caplog: pytest.LogCaptureFixture) -> None:

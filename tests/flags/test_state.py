@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resilient import features
+from resilient import PolicyError, features
 from resilient.flags.document import parse_flags
 from resilient.flags.state import NOTHING, STATE, publish
 from resilient.testing import capture_events, feature_flags
@@ -107,6 +107,14 @@ def test_levels_of_another_document_are_shown_by_the_name_that_they_had(
     publish(parse_flags({"degradation": {"levels": ["calm", "storm"], "level": 1}}))
     assert caplog.records[0].getMessage() == "degradation: level 0 (normal) -> 3 (survival)"
     assert len(caplog.records) == 1, "it fell: that is no warning"
+
+
+def test_a_document_that_was_not_parsed_is_refused() -> None:
+    with pytest.raises(
+        PolicyError, match=r"publish: dict is not Flags; write publish\(parse_flags\(document\)\)"
+    ):
+        publish({"flags": {}})  # type: ignore[arg-type]
+    assert not STATE.ready
 
 
 def test_a_block_puts_back_what_was_there_also_when_it_fails() -> None:
