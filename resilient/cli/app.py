@@ -34,7 +34,7 @@ def root(
 ) -> None:
     """The options before a command."""
     if version:
-        typer.echo(importlib.metadata.version(health.OURS))
+        typer.echo(next(each.said for each in health.versions() if each.what == health.OURS))
         raise typer.Exit
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from resilient import degradable, features
 from resilient.flags.document import parse_flags
 from resilient.flags.state import MOST_COMPLAINTS, NOTHING, STATE, publish
-from resilient.testing import capture_events
+from resilient.testing import capture_events, feature_flags
 from tests.flags.documents import document, flag, switch
 from tests.races.racing import Tally, dawdle, race
+from tests.races.stepping import Step, cancel_everywhere
 from tests.races.test_forks import run
 
 CALM = parse_flags(document(0, page=flag("a0", "a2", degrade="2:a2"), shop=switch(degrade="2:off")))
@@ -105,3 +108,39 @@ def child():
 
 fork(child)
 """)
+
+
+@pytest.mark.parametrize(("level", "ran"), [(0, "function"), (1, "variant"), (2, "fallback")])
+def test_cancelled_at_every_suspension_it_tells_of_what_ended_and_of_nothing_else(
+    level: int, ran: str
+) -> None:
+    raw = document(level, page=flag("full", "cached", "off", degrade="1:cached,2:off"))
+
+    def stepping(what: str) -> Callable[[], Awaitable[str]]:
+        async def steps() -> str:
+            await Step()
+            await Step()
+            ended.append(what)
+            return what
+
+        return steps
+
+    work = degradable("page", variants={"cached": stepping("variant")}, fallback=stepping("fallback"))(
+        stepping("function")
+    )
+    ended: list[str] = []
+
+    def make() -> tuple[Callable[[], Awaitable[object]], Callable[[], None]]:
+        ended.clear()
+        seen.clear()
+
+        def check() -> None:
+            paths = [event.fields()["path"] for event in seen.named("resilient.degradation.executed")]
+            assert ended == [] or ended == [ran]
+            assert paths == (["normal"] if level == 0 else ["degraded"] * len(ended))
+            assert features.degraded() == {}
+
+        return work, check
+
+    with feature_flags(raw), capture_events() as seen:
+        assert asyncio.run(cancel_everywhere(make)) == 2
