@@ -91,7 +91,7 @@ def doctor(as_json: JSON = False) -> None:
 
 def _host(name: str) -> str:
     if "/" not in name and name.count(":") != 1:
-        return name
+        return name.removeprefix("[").removesuffix("]")  # as IPv6 stands in a URL
     host, _, port = (name.partition("://")[2] or name).partition("/")[0].partition(":")
     instead = f"resilient resolve {host or 'payments.shop.svc'}{f' --port {port}' if port else ''}"
     _refuse(f"NAME: {name!r} is not a host alone; write {instead}")

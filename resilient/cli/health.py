@@ -73,9 +73,9 @@ def namesakes(owners: Iterable[str]) -> Iterator[Finding]:
     """Other distributions that install the import name ``resilient``.
 
     Args:
-        owners: the distributions that have it.
+        owners: the distributions that have it; one whose metadata is broken has no name.
     """
-    others = sorted({each for each in owners if re.sub(r"[-_.]+", "-", each).lower() != OURS})
+    others = sorted({each for each in owners if each and re.sub(r"[-_.]+", "-", each).lower() != OURS})
     if others:
         named = ", ".join(others)
         yield Finding(

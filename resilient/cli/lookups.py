@@ -125,6 +125,8 @@ def _ordinary(name: str, port: int | str, *, in_cluster: bool) -> Resolved:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except OSError as exc:
         return Resolved(name, kind, why, port, trouble=f"the ordinary resolver: {exc.strerror or exc}")
+    except UnicodeError as exc:  # an empty label, or one of more than 63 characters
+        return Resolved(name, kind, why, port, trouble=f"this is no host name: {exc}")
     dials = dict.fromkeys(str(Address(str(place[0]), port)) for _, _, _, _, place in found)
     return Resolved(name, kind, why, port, dials=list(dials))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,8 +64,10 @@ def test_variables_of_discovery_that_are_wrong_or_do_nothing(tmp_path: Path) -> 
     assert idle.do == "set RESILIENT_DNS_NAMESERVERS too"
 
 
-@pytest.mark.parametrize("owners", [[], ["resilient-client"], ["Resilient_Client", "resilient-client"]])
-def test_ours_is_no_namesake(owners: list[str]) -> None:
+@pytest.mark.parametrize(
+    "owners", [[], ["resilient-client"], ["Resilient_Client", "resilient-client"], [None]]
+)
+def test_ours_is_no_namesake(owners: Any) -> None:
     (found,) = health.namesakes(owners)
     assert found.state == "ok"
 

@@ -140,6 +140,17 @@ def test_what_is_not_the_clusters_goes_to_the_ordinary_resolver(nameserver: Name
     assert nameserver.questions == []
 
 
+@pytest.mark.parametrize("name", ["", ".", "a..b", "x" * 300, "a b", "pay\x1b[31mments"])
+def test_what_is_no_name_at_all_is_nothing_to_dial(name: str) -> None:
+    done = run("resolve", name)
+    assert (done.status, done.err) == (1, "")
+    assert done.lines[-1].startswith("dials nothing: ")
+
+
+def test_an_ipv6_address_as_it_stands_in_a_url() -> None:
+    assert run("resolve", "[fd00::7]", "--port", "8080", "--json").json["dials"] == ["[fd00::7]:8080"]
+
+
 def test_the_environment_says_whom_to_ask_as_for_the_library(nameserver: Nameserver) -> None:
     nameserver.set("payments.bank", ["10.1.0.7:80"])
     done = run(
