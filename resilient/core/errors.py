@@ -179,18 +179,24 @@ class PolicyError(ConfigError):
 
 
 class DocumentError(ConfigError):
-    """The configuration document says something that cannot be. The document in force stays.
+    """The config document says something that cannot be; nothing of it is applied.
 
-    Attributes:
-        pointer: the keys and indexes that lead to the place, from the top.
-        line: where that is in the file, from 1; None where it is not known.
-        suggestion: what to write instead.
-        problems: all that is wrong, where it is more than one thing; each an error of its own.
+    Args:
+        message: what is wrong, and what to write instead.
+        pointer: the keys and indexes that lead to the place.
+        file: the name of its file; None where it is not known.
+        line: of the place in its file, from 1; None where it is not known.
+        suggestion: what was probably meant, where that is a single word.
+        reason: which check refused it, in one word: ``size``, ``read``, ``encoding``, ``syntax``, ``structure``,
+            ``reference`` or ``policies`` (those that live in this process cannot take it).
+        problems: all that is wrong, where that is more than this.
     """
 
     pointer: tuple[str | int, ...] = ()
+    file: str | None = None
     line: int | None = None
     suggestion: str | None = None
+    reason: str = "structure"
     problems: tuple[DocumentError, ...] = ()
 
     def __init__(
@@ -199,17 +205,26 @@ class DocumentError(ConfigError):
         /,
         *,
         pointer: tuple[str | int, ...] = (),
+        file: str | None = None,
         line: int | None = None,
         suggestion: str | None = None,
+        reason: str = "structure",
         problems: tuple[DocumentError, ...] = (),
+        **fields: Any,
     ) -> None:
-        super().__init__(message, pointer=pointer, line=line, suggestion=suggestion, problems=problems)
+        super().__init__(
+            message,
+            pointer=pointer,
+            file=file,
+            line=line,
+            suggestion=suggestion,
+            reason=reason,
+            problems=problems,
+            **fields,
+        )
 
     def __str__(self) -> str:
-        # RFC 6901
-        place = "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in self.pointer)
-        line = "" if self.line is None else f"(line {self.line})"
-        where = " ".join(filter(None, (place, line)))
-        instead = "" if self.suggestion is None else f"; write {self.suggestion}"
-        own = f"{where + ': ' if where else ''}{self.args[0]}{instead}"
-        return "\n  ".join([own, *map(str, self.problems)])
+        place = ":".join(str(part) for part in (self.file, self.line) if part is not None)
+        parts = (place, ".".join(map(str, self.pointer)), super().__str__())
+        said = ": ".join(part for part in parts if part)
+        return "\n".join([said, *map(str, self.problems)])

@@ -141,7 +141,7 @@ class _Parser:
                 self._read.wrong(f"{key} is not supported", (*pointer, key), _LATER[key])
             else:
                 self._read.wrong(
-                    f"there is no {key!r} in degradation", (*pointer, key), meant or "levels, level"
+                    f"there is no {key!r} in degradation", (*pointer, key), "levels and level", meant=meant
                 )
         found = self._read.fields(_Degradation, section, pointer)
         if found is None:
@@ -173,10 +173,10 @@ class _Parser:
         if fields is None:
             return None
         for name, meant in self._read.unknown(_Flag, fields):
-            instead = meant or "it into metadata, where any key may stand"
+            instead = "it into metadata, where any key may stand"
             if name in keys_of(_Metadata):
-                instead = f"metadata: {{{name}: ...}}"
-            self._read.wrong(f"the flag {key!r} has no {name!r}", (*pointer, name), instead)
+                instead, meant = f"metadata: {{{name}: ...}}", None
+            self._read.wrong(f"the flag {key!r} has no {name!r}", (*pointer, name), instead, meant=meant)
         found = self._read.fields(_Flag, fields, pointer)
         if found is None:
             return None
@@ -189,11 +189,7 @@ class _Parser:
         variants = self._variants(key, found["variants"], (*pointer, "variants"))
         default = found["defaultVariant"]
         if default is not None and default not in variants:
-            self._read.wrong(
-                f"the flag {key!r} has no variant {default!r}",
-                (*pointer, "defaultVariant"),
-                _one_of(default, variants),
-            )
+            self._no_variant(key, default, variants, (*pointer, "defaultVariant"))
         metadata = self._metadata(key, found["metadata"], (*pointer, "metadata"))
         if metadata is None:
             return None
@@ -226,9 +222,8 @@ class _Parser:
             )
         for name, meant in self._read.unknown(_Metadata, metadata):
             if meant is not None and meant != "kind":
-                self._read.wrong(
-                    f"metadata of {key!r} has {name!r}, which does nothing", (*pointer, name), meant
-                )
+                message = f"metadata of {key!r} has {name!r}, which does nothing"
+                self._read.wrong(message, (*pointer, name), meant, meant=meant)
             self._read.value(_SCALAR, metadata[name], name, (*pointer, name), "a text, a number or a boolean")
         found = self._read.fields(_Metadata, metadata, pointer)
         if found is not None and found["kind"] != "degradation" and (found["degrade"] or found["protected"]):
@@ -313,9 +308,7 @@ class _Parser:
         """One step of a ladder, under those that are there."""
         level, variant = step
         if variant not in variants:
-            self._read.wrong(
-                f"the flag {key!r} has no variant {variant!r}", pointer, _one_of(variant, variants)
-            )
+            self._no_variant(key, variant, variants, pointer)
         elif variant == default or variant in [each.variant for each in above]:
             self._read.wrong(
                 f"the ladder of {key!r} comes back to {variant!r}: a higher level gives nothing back",
@@ -333,7 +326,12 @@ class _Parser:
                 f"the levels of the ladder of {key!r} do not rise", pointer, _EXAMPLES["degrade"]
             )
 
-
-def _one_of(given: str, names: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(given, list(names), 1)
-    return near[0] if near else f"one of {', '.join(list(names)[:10])}"
+    def _no_variant(self, key: str, given: str, variants: dict[str, Any], pointer: Pointer) -> None:
+        names = list(variants)
+        near = difflib.get_close_matches(given, names, 1)
+        self._read.wrong(
+            f"the flag {key!r} has no variant {given!r}",
+            pointer,
+            f"one of {', '.join(names[:10])}",
+            meant=near[0] if near else None,
+        )

@@ -37,9 +37,10 @@ class Reading:
         self._examples = examples
         self.problems: list[DocumentError] = []
 
-    def wrong(self, message: str, pointer: Pointer, instead: str) -> None:
-        """Something is wrong at a place."""
-        self.problems.append(DocumentError(message, pointer=pointer, suggestion=instead))
+    def wrong(self, message: str, pointer: Pointer, instead: str, *, meant: str | None = None) -> None:
+        """Something is wrong at a place. ``meant``: the word that was probably meant; it is what to write then."""
+        said = f"{message}; write {meant or instead}"
+        self.problems.append(DocumentError(said, pointer=pointer, suggestion=meant))
 
     def error(self, what: str) -> DocumentError:
         """All that is wrong with ``what``; there is something."""

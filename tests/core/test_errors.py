@@ -63,7 +63,13 @@ FIELDS: dict[type[Exception], dict[str, Any]] = {
     OutcomeUnknown: {"idempotency_key": "k-7", "attempts": 3},
     ConfigError: {},
     PolicyError: {"operation": "charge"},
-    DocumentError: {"pointer": ("flags", "search", 0), "line": 7, "suggestion": "'ENABLED'", "problems": ()},
+    DocumentError: {
+        "pointer": ("flags", "search", 0),
+        "file": "a.json",
+        "line": 7,
+        "reason": "size",
+        "suggestion": "variants",
+    },
 }
 
 
@@ -122,7 +128,7 @@ def test_what_it_did_not_hear_has_a_default(cls: Any) -> None:
     error = cls("what happened")
     assert (error.dependency, error.operation) == (None, None)
     for name in FIELDS[cls]:
-        assert getattr(error, name) in (None, "", 0, 1, (), "open", cls.__dict__.get("policy"))
+        assert getattr(error, name) in (None, "", 0, 1, (), "open", "structure", cls.__dict__.get("policy"))
 
 
 @pytest.mark.parametrize(
@@ -138,26 +144,18 @@ def test_it_says_where(fields: dict[str, str], text: str) -> None:
     assert str(ResilientError("it failed", **fields)) == text
 
 
-@pytest.mark.parametrize(
-    ("fields", "text"),
-    [
-        ({}, "it is wrong"),
-        ({"line": 7}, "(line 7): it is wrong"),
-        ({"pointer": ("flags", "a/b~c", 0)}, "/flags/a~1b~0c/0: it is wrong"),
-        ({"pointer": ("level",), "line": 7, "suggestion": "0"}, "/level (line 7): it is wrong; write 0"),
-        (
-            {"problems": (DocumentError("a", pointer=("x",)), DocumentError("b", suggestion="c"))},
-            "it is wrong\n  /x: a\n  b; write c",
-        ),
-    ],
-)
-def test_an_error_of_the_document_leads_to_the_place(fields: Any, text: str) -> None:
-    error = DocumentError("it is wrong", **fields)
-    assert str(error) == text
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
-
-
 def test_each_rejection_names_its_policy() -> None:
     names = [cls("no").policy for cls in (Rejected, CircuitOpen, RateLimited, BulkheadFull)]
     assert names == ["", "breaker", "ratelimit", "bulkhead"]
     assert Rejected("no", policy="own").policy == "own"
+
+
+def test_a_document_error_tells_the_place_and_all_that_is_wrong() -> None:
+    one = DocumentError("is no number", pointer=("flags", "search", 0), file="shop.yaml", line=7)
+    assert str(one) == "shop.yaml:7: flags.search.0: is no number"
+    assert str(DocumentError("is empty", file="shop.yaml")) == "shop.yaml: is empty"
+    both = DocumentError(
+        "2 things are wrong", problems=(one, DocumentError("unknown key", pointer=("flag",)))
+    )
+    assert str(both).splitlines() == ["2 things are wrong", str(one), "flag: unknown key"]
+    assert pickle.loads(pickle.dumps(both)).problems[0].line == 7
