@@ -70,7 +70,7 @@ _EXAMPLES = {
     "levels": '["normal", "light", "heavy", "survival"]',
     "level": "0, or the name of a level",
 }
-_FIRST = "it as it was, without protected, and publish that first"
+_FIRST = "it as it was but for protected, and publish that first"
 _LATER = {
     "auto": "`level`, and change it by hand",
     "pin": "`level` alone: nothing else raises it",
