@@ -16,7 +16,8 @@ from benchmarks.rows import Budgeted, rows_of
 
 MEASURED = (
     "resilient-client", "aiolimiter", "circuitbreaker", "httpcore", "httpx", "httpx-retries", "hyx", "interlock-cb",
-    "limits", "nopanic", "purgatory", "pybreaker", "pyresilience", "sniffio", "stamina", "tenacity",
+    "limits", "nopanic", "openfeature-sdk", "purgatory", "pybreaker", "pyresilience", "sniffio", "stamina",
+    "tenacity",
 )  # fmt: skip
 
 

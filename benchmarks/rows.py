@@ -48,6 +48,7 @@ GROUPS = {
     "retry": "benchmarks.failures",
     "http": "benchmarks.web",
     "keys": "benchmarks.keys",
+    "flags": "benchmarks.flags",
     "threads": "benchmarks.threads",
     "import": "benchmarks.imports",
     "budget": "benchmarks.budget_table",
@@ -122,6 +123,9 @@ ROWS = (
     Budgeted(
         "keys.bytes_nopanic", "bytes per key, beside the key itself: nopanic keyed(rate_limit)", unit="B"
     ),
+    Budgeted("flags.read", "reading a flag", "at most", 0.5, "us"),
+    Budgeted("flags.call", "a degradable function at the normal level, over the bare one", unit="us"),
+    Budgeted("flags.openfeature", "reading a flag: OpenFeature client, provider in memory / ours"),
     Budgeted("threads.share", "16 threads, calls of 10 ms, of what bare threads reach", "at least", 98, "%"),
     Budgeted(
         "threads.share_pybreaker",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .core.errors import ConfigError as ConfigError
     from .core.errors import DeadlineExceeded as DeadlineExceeded
     from .core.errors import DocumentError as DocumentError
+    from .core.errors import FeatureDisabled as FeatureDisabled
     from .core.errors import NoEndpoints as NoEndpoints
     from .core.errors import OutcomeUnknown as OutcomeUnknown
     from .core.errors import PolicyError as PolicyError
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from .core.when import When as When
     from .dependency import outbound as outbound
     from .discovery.options import Dns as Dns
+    from .flags.degradable import degradable as degradable
+    from .flags.features import features as features
     from .policies.breaker import CircuitBreaker as CircuitBreaker
     from .policies.bulkhead import Bulkhead as Bulkhead
     from .policies.fallback import Fallback as Fallback
@@ -70,6 +73,7 @@ _HOMES = {
         "ConfigError",
         "DeadlineExceeded",
         "DocumentError",
+        "FeatureDisabled",
         "NoEndpoints",
         "OutcomeUnknown",
         "PolicyError",
@@ -84,6 +88,8 @@ _HOMES = {
     "core.policy": ("Gate", "Policy", "Site", "Wait"),
     "core.when": ("ANY_ERROR", "TRANSIENT", "When"),
     "discovery.options": ("Dns",),
+    "flags.degradable": ("degradable",),
+    "flags.features": ("features",),
     "policies.breaker": ("CircuitBreaker",),
     "policies.bulkhead": ("Bulkhead",),
     "policies.fallback": ("Fallback",),

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..flags.document import parse_flags
+from ..flags.snapshot import Flags
+from ..flags.state import STATE, publish
 from .decode import Section
 
-SECTIONS: tuple[Section, ...] = ()
+
+def _flags(tree: dict[str, Any]) -> Flags:
+    # What is protected now does not go in the change that takes the protection away.
+    return parse_flags(tree, before=STATE.flags if STATE.ready else None)
+
+
+SECTIONS: tuple[Section, ...] = (Section(frozenset({"flags", "degradation"}), _flags, publish),)

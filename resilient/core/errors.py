@@ -123,6 +123,19 @@ class BulkheadFull(Rejected):
     policy = "bulkhead"
 
 
+class FeatureDisabled(Rejected):
+    """The feature is switched off, and there is no fallback for it.
+
+    Attributes:
+        feature: its name in the document.
+        variant: the one in force.
+    """
+
+    policy = "degradation"
+    feature: str = ""
+    variant: str = ""
+
+
 class NoEndpoints(Rejected):
     """There is no endpoint to send to: no pod of the Service is ready, or its name could not be resolved.
 

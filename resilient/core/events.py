@@ -136,7 +136,7 @@ class RetryFinished(Event):
 
 
 class Rejection(Event):
-    """A policy said no. ``by``: breaker, ratelimit, bulkhead, deadline, or a policy of the user's."""
+    """A policy said no. ``by``: breaker, ratelimit, bulkhead, deadline, degradation, or a policy of the user's."""
 
     name = "resilient.rejected"
     __slots__ = ("by", "reason")
@@ -261,6 +261,47 @@ class FallbackUsed(Event):
     __slots__ = ("error_type", "rejected")
     error_type: str
     rejected: bool
+
+
+class LevelChanged(Event):
+    """Another level of degradation is in force. ``old`` and ``new`` are numbers, ``level`` is the new one's name."""
+
+    name = "resilient.degradation.level_changed"
+    __slots__ = ("level", "new", "old")
+    old: int
+    new: int
+    level: str
+
+
+class FeatureChanged(Event):
+    """A feature, ``dependency``, has another variant, or the same for another ``cause``.
+
+    ``old`` and ``new`` are variants; None: the code's default."""
+
+    name = "resilient.degradation.feature_changed"
+    __slots__ = ("cause", "new", "old")
+    old: str | None
+    new: str | None
+    cause: str
+
+
+class FeatureExecuted(Event):
+    """A degradable function of the feature ``dependency`` was called.
+
+    ``path``: normal (the function itself), degraded (what stands in for it), fallback_error (that failed)."""
+
+    name = "resilient.degradation.executed"
+    __slots__ = ("cause", "path", "variant")
+    path: str
+    variant: str | None
+    cause: str
+
+
+class FeatureUnknown(Event):
+    """Code asked for a feature, ``dependency``, that no document has; the code's default holds."""
+
+    name = "resilient.degradation.unknown"
+    __slots__ = ()
 
 
 FELL_BACK: ContextVar[list[None] | None] = ContextVar("resilient_fell_back", default=None)

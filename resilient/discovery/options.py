@@ -14,8 +14,8 @@ from ..core.errors import PolicyError
 from ..core.options import Options
 from .address import Address, parse_address
 
-_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_RESOLV_CONF = Path("/etc/resolv.conf")
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+RESOLV_CONF = Path("/etc/resolv.conf")
 _LABEL = re.compile(r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?")
 _PORT = re.compile(r"[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?")
 _MOST_NAMESERVERS = 3  # as many as resolv.conf may have
@@ -122,8 +122,8 @@ def _is_ip(text: str) -> bool:
 def detect(
     environ: Mapping[str, str] | None = None,
     *,
-    namespace_file: Path = _NAMESPACE_FILE,
-    resolv_conf: Path = _RESOLV_CONF,
+    namespace_file: Path = NAMESPACE_FILE,
+    resolv_conf: Path = RESOLV_CONF,
 ) -> Dns | None:
     """What this process can tell of its cluster by itself; None outside of one.
 
@@ -135,7 +135,7 @@ def detect(
     """
     environ = os.environ if environ is None else environ
     given = environ.get("RESILIENT_DNS_NAMESERVERS")
-    nameservers, search = _read_resolv_conf(resolv_conf)
+    nameservers, search = read_resolv_conf(resolv_conf)
     namespace = _read(namespace_file).strip()
     zone = ""
     for entry in search:
@@ -155,7 +155,8 @@ def detect(
     )
 
 
-def _read_resolv_conf(path: Path) -> tuple[list[str], list[str]]:
+def read_resolv_conf(path: Path, /) -> tuple[list[str], list[str]]:
+    """The nameservers and the search list of a resolv.conf; of none that cannot be read."""
     nameservers, search = list[str](), list[str]()
     for line in _read(path).splitlines():
         word, *rest = line.split("#")[0].split(";")[0].split() or [""]

@@ -13,6 +13,7 @@ from typing import Any
 from ..config.center import CENTER
 from ..core.pipeline import Pipeline
 from ..core.registry import REGISTRY
+from ..flags.state import STATE
 from ..policies.breaker import CircuitBreaker
 from ..policies.bulkhead import Bulkhead
 from ..policies.ratelimit import RateLimit
@@ -81,6 +82,23 @@ CONFIG = (
     ("resilient.config.generation.info", "1", "1 for the document in force", _config_generation),
 )
 """The gauges of the config document: name, unit, description, how to read it."""
+
+LEVEL = ("resilient.degradation.level", "1", "The level of degradation in force; 0 is the normal one")
+FEATURES = ("resilient.degradation.feature", "1", "1 for each feature that is degraded, while it is")
+"""The gauges of degradation: name, unit, description."""
+
+
+def read_level() -> Iterator[int]:
+    """The level in force; nothing before flags are published."""
+    if STATE.ready:
+        yield STATE.flags.level
+
+
+def read_features() -> Iterator[tuple[str, str, str]]:
+    """The features that are degraded now: name, variant, cause."""
+    for key, details in STATE.flags.table.items():
+        if details.degraded:
+            yield key, str(details.variant), details.cause
 
 
 def _policies(pipelines: Sequence[Pipeline], kind: type[Any]) -> list[tuple[Any, Pipeline]]:

@@ -22,6 +22,8 @@ from ..core.events import (
     DiscoveryFailed,
     EndpointTransition,
     Event,
+    FeatureExecuted,
+    FeatureUnknown,
     Rejection,
     RetryFinished,
     RetrySuppressed,
@@ -71,7 +73,7 @@ class Metrics:
                 name, "s", description, explicit_bucket_boundaries_advisory=DURATIONS
             )
 
-        self._dependency, self._operation, self._error = Names(), Names(), Names()
+        self._dependency, self._operation, self._error, self._feature = Names(), Names(), Names(), Names()
         self._call = seconds("resilient.call.duration", "A logical call: all attempts and waits together")
         self._attempt = seconds("resilient.attempt.duration", "One attempt of a call that may be retried")
         self._http = seconds(
@@ -113,6 +115,12 @@ class Metrics:
         self._reloads = meter.create_counter(
             "resilient.config.reloads", "{reload}", "Config documents that were put in force or refused"
         )
+        self._executions = meter.create_counter(
+            "resilient.degradation.executions", "{call}", "Calls of degradable functions, by what ran"
+        )
+        self._unknown = meter.create_counter(
+            "resilient.degradation.unknown", "{read}", "Features asked for that no document has"
+        )
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             CallFinished: self._on_call,
             AttemptFinished: self._on_attempt,
@@ -132,6 +140,8 @@ class Metrics:
             ConfigRecovered: lambda event: self._reloads.add(1, {"result": "recovered"}),
             TimeoutOverrun: lambda event: self._overruns.add(1, self._of(event)),
             CallAbandoned: lambda event: self._abandoned.add(1, self._of(event)),
+            FeatureExecuted: self._on_executed,
+            FeatureUnknown: lambda event: self._unknown.add(1),  # the name came from who knows where
         }
         self._ended = False
         for gauge in gauges.ALL:
@@ -145,6 +155,10 @@ class Metrics:
         meter.create_observable_gauge(name, [self._observer(gauges.read_endpoints)], unit, description)
         for name, unit, description, read in gauges.CONFIG:
             meter.create_observable_gauge(name, [self._plain_observer(read)], unit, description)
+        name, unit, description = gauges.LEVEL
+        meter.create_observable_gauge(name, [self._observe_level], unit, description)
+        name, unit, description = gauges.FEATURES
+        meter.create_observable_gauge(name, [self._observe_features], unit, description)
 
     def __call__(self, event: Event, /) -> None:
         handler = self._handlers.get(type(event))
@@ -179,6 +193,16 @@ class Metrics:
             return [] if self._ended else [Observation(value, attributes) for value, attributes in read()]
 
         return observe
+
+    def _observe_level(self, _: CallbackOptions) -> Iterable[Observation]:
+        if not self._ended:
+            for level in gauges.read_level():
+                yield Observation(level, {"source": "effective"})
+
+    def _observe_features(self, _: CallbackOptions) -> Iterable[Observation]:
+        if not self._ended:
+            for feature, variant, cause in gauges.read_features():
+                yield Observation(1, {"feature": self._feature(feature), "variant": variant, "cause": cause})
 
     # ---------------------------------------------------------------------------------------------- by event
     def _of(self, event: Event) -> dict[str, Any]:
@@ -237,3 +261,6 @@ class Metrics:
             event.duration,
             {"dependency": self._dependency(event.dependency), "kind": KINDS.get(event.kind, event.kind)},
         )
+
+    def _on_executed(self, event: FeatureExecuted) -> None:
+        self._executions.add(1, {"feature": self._feature(event.dependency), "path": event.path})

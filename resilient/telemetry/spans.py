@@ -23,12 +23,21 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from ..core.events import AttemptFinished, CallFinished, Event, RetryFinished, Waited, complain
+from ..core.events import (
+    AttemptFinished,
+    CallFinished,
+    Event,
+    FeatureExecuted,
+    FeatureUnknown,
+    RetryFinished,
+    Waited,
+    complain,
+)
 from ..core.outcome import error_type
 
 METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 
-_QUIET = frozenset({CallFinished, AttemptFinished, RetryFinished, Waited})
+_QUIET = frozenset({CallFinished, AttemptFinished, RetryFinished, Waited, FeatureUnknown})
 """What metrics count and a span shows by itself."""
 
 Headers = list[tuple[bytes, bytes]]
@@ -36,7 +45,7 @@ Headers = list[tuple[bytes, bytes]]
 
 def span_events(event: Event, /) -> None:
     """A listener that notes what is rare on the caller's span, where one records."""
-    if type(event) in _QUIET:
+    if type(event) in _QUIET or (isinstance(event, FeatureExecuted) and event.path == "normal"):
         return
     span = get_current_span()
     if span.is_recording():

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .events import capture_events as capture_events
     from .exchange import Exchange as Exchange
     from .exchange import Request as Request
+    from .flags import feature_flags as feature_flags
     from .loop import DeadlockError as DeadlockError
     from .loop import VirtualTimeLoop as VirtualTimeLoop
     from .nameserver import Nameserver as Nameserver
@@ -88,6 +89,7 @@ _HOMES = {
     "clock": ("ManualClock",),
     "events": ("CapturedEvents", "capture_events"),
     "exchange": ("Exchange", "Request"),
+    "flags": ("feature_flags",),
     "loop": ("DeadlockError", "VirtualTimeLoop"),
     "nameserver": ("Nameserver",),
     "origin": ("Origin",),

@@ -125,6 +125,7 @@ BUDGETS = {
     "http.connections": "<= 1",
     "keys.bytes": "<= 100 B",
     "keys.threads": "<= 0",
+    "flags.read": "<= 0.5 us",
     "threads.share": ">= 98 %",
     "import.package": "<= 5 ms",
     "import.policies": "<= 40 ms",

@@ -34,6 +34,22 @@ def test_nothing_of_others_is_loaded_by_policies_that_do_not_use_them() -> None:
     """)
 
 
+def test_who_asks_for_features_loads_no_parser_and_nothing_of_others() -> None:
+    run("""
+        import sys
+        from resilient import degradable, features
+
+        @degradable("search", fallback=[])
+        def search(words):
+            return [words]
+
+        assert features.enabled("search", default=True)
+        assert search("shoes") == ["shoes"]
+        loaded = {"asyncio", "httpx", "msgspec", "opentelemetry", "tenacity", "limits"} & set(sys.modules)
+        assert not loaded, loaded
+    """)
+
+
 def test_a_strategy_imported_after_us_is_understood() -> None:
     run("""
         from resilient import Retry

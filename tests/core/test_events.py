@@ -32,6 +32,10 @@ FIELDS = {
     "TimeoutOverrun": ("resilient.timeout.overrun", {"overrun", "timeout"}),
     "CallAbandoned": ("resilient.timeout.abandoned", {"leaked", "timeout"}),
     "FallbackUsed": ("resilient.fallback.used", {"error_type", "rejected"}),
+    "LevelChanged": ("resilient.degradation.level_changed", {"level", "new", "old"}),
+    "FeatureChanged": ("resilient.degradation.feature_changed", {"cause", "new", "old"}),
+    "FeatureExecuted": ("resilient.degradation.executed", {"cause", "path", "variant"}),
+    "FeatureUnknown": ("resilient.degradation.unknown", set()),
 }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from resilient.core.events import RUNTIME
+from resilient.flags.state import NOTHING, publish
 from resilient.testing import ManualClock, Origin
 from tests.docs.pages import Block, Page
 
@@ -92,6 +93,7 @@ def run(page: Page) -> int:
         del sys.modules[_MODULE]
         # What a page made must be gone: a retry budget is shared by all that bear one name, on whatever clock.
         module.__dict__.clear()
+        publish(NOTHING)
         gc.collect()
     if not RUNTIME.active or listeners != RUNTIME.listeners:
         raise Wrong(f"{page.name} leaves listeners behind, or the policies inactive")

@@ -1,0 +1,129 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, replace
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from ..core.errors import ConfigError
+from ..discovery.options import NAMESPACE_FILE, RESOLV_CONF, Dns, detect, is_port_name
+from . import health, show
+from .lookups import resolve as look_up
+
+app = typer.Typer(
+    name="resilient",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Asks what the library would ask, and checks what it counts on.",
+)
+
+JSON = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """The options before a command."""
+    if version:
+        typer.echo(next(each.said for each in health.versions() if each.what == health.OURS))
+        raise typer.Exit
+
+
+@app.command()
+def resolve(
+    name: Annotated[str, typer.Argument(help="A host as in a base URL: payments, payments.shop.svc.")],
+    port: Annotated[str, typer.Option(help="A number, or the name of the Service's port.")] = "80",
+    dns: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The nameserver to ask; several with commas.")
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="That of names without one.")] = None,
+    zone: Annotated[str | None, typer.Option(help="The cluster's domain.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Look a name up as the first request to it would, and show what would be dialled.
+
+    The exit status is 1 where there is nothing to dial.
+    """
+    try:
+        found = look_up(_host(name), _port(port), _dns(dns, namespace, zone))
+    except ConfigError as exc:
+        _refuse(str(exc))
+    if as_json:
+        _print_json(asdict(found))
+    else:
+        show.resolved(found)
+    raise typer.Exit(0 if found.dials else 1)
+
+
+@app.command()
+def doctor(as_json: JSON = False) -> None:
+    """Check what the library counts on here: versions, the cluster's DNS, the environment, limits.
+
+    The exit status is 1 where something does not work.
+    """
+    import resource
+
+    findings = [
+        *health.versions(),
+        *health.namesakes(importlib.metadata.packages_distributions().get("resilient", ())),
+        *health.cluster(os.environ, namespace_file=NAMESPACE_FILE, resolv_conf=RESOLV_CONF),
+        *health.variables(os.environ),
+        *health.clock(time.time(), time.get_clock_info("monotonic").resolution),
+        *health.descriptors(*resource.getrlimit(resource.RLIMIT_NOFILE)),
+        *health.config_directory(os.environ.get("RESILIENT_CONFIG_DIR")),
+    ]
+    bad = any(each.state == "bad" for each in findings)
+    if as_json:
+        _print_json({"ok": not bad, "findings": [asdict(each) for each in findings]})
+    else:
+        show.findings(findings)
+    raise typer.Exit(1 if bad else 0)
+
+
+def _host(name: str) -> str:
+    if "/" not in name and name.count(":") != 1:
+        return name.removeprefix("[").removesuffix("]")  # as IPv6 stands in a URL
+    host, _, port = (name.partition("://")[2] or name).partition("/")[0].partition(":")
+    instead = f"resilient resolve {host or 'payments.shop.svc'}{f' --port {port}' if port else ''}"
+    _refuse(f"NAME: {name!r} is not a host alone; write {instead}")
+
+
+def _port(port: str) -> int | str:
+    if port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65_536:
+        return int(port)
+    if not is_port_name(port):
+        _refuse(
+            f"--port: {port!r} is neither 1 to 65535 nor the name of a port; write --port 8080 or --port http"
+        )
+    return port
+
+
+def _dns(given: str | None, namespace: str | None, zone: str | None) -> Dns | None:
+    """Whom to ask: as said, else as the library finds out."""
+    found = detect()
+    if given is not None:
+        servers = tuple(each.strip() for each in given.split(","))
+        found = Dns(servers) if found is None else replace(found, nameservers=servers)
+    if found is None:
+        if namespace or zone:
+            _refuse("--namespace and --zone: this is not in a cluster; say whom to ask: --dns 127.0.0.1:5353")
+        return None
+    return replace(found, zone=zone or found.zone, namespace=namespace or found.namespace)
+
+
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"resilient: {message}\n")
+    raise typer.Exit(2)
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2))

@@ -1,0 +1,220 @@
+"""What the library counts on in its surroundings, checked one by one.
+
+Each check is a function of what it looks at, and gives findings; nothing here prints."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import platform
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import ConfigError
+from ..discovery.options import Dns, detect, read_resolv_conf
+
+OURS = "resilient-client"
+PACKAGES = (
+    "httpx", "httpcore", "dnspython", "limits", "msgspec", "opentelemetry-api", "opentelemetry-sdk", "pybreaker",
+    "sniffio", "tenacity",
+)  # fmt: skip
+_PREFIX = "RESILIENT_"
+VARIABLES = (
+    "RESILIENT_CONFIG_DIR",
+    "RESILIENT_DNS_NAMESERVERS",
+    "RESILIENT_DNS_NAMESPACE",
+    "RESILIENT_DNS_ZONE",
+    "RESILIENT_FAULT_SEED",
+)
+"""Those that the library reads."""
+
+FEW_DESCRIPTORS = 1_024
+_RELEASED = 1_750_000_000.0  # seconds since 1970; no clock that is right is before this
+_COARSE = 0.01  # seconds
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        what: the subject.
+        state: ``ok``, ``warning`` (it works, but probably not as meant) or ``bad`` (it does not).
+        said: what was found.
+        do: what to do about it; empty where nothing is.
+    """
+
+    what: str
+    state: str
+    said: str
+    do: str = ""
+
+
+def versions() -> Iterator[Finding]:
+    """The interpreter, this library, and what it stands on."""
+    implementation = f"{platform.python_implementation()} {platform.python_version()}"
+    yield Finding("python", "ok", f"{implementation}, {platform.system()} {platform.machine()}")
+    for name in (OURS, *PACKAGES):
+        try:
+            yield Finding(name, "ok", importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            if name == OURS:
+                yield Finding(
+                    name, "warning", "imported from a directory, not installed", f"run pip install {OURS}"
+                )
+            elif name != "opentelemetry-sdk":
+                yield Finding(name, "bad", "not installed", f"run pip install --force-reinstall {OURS}")
+
+
+def namesakes(owners: Iterable[str]) -> Iterator[Finding]:
+    """Other distributions that install the import name ``resilient``.
+
+    Args:
+        owners: the distributions that have it; one whose metadata is broken has no name.
+    """
+    others = sorted({each for each in owners if each and re.sub(r"[-_.]+", "-", each).lower() != OURS})
+    if others:
+        named = ", ".join(others)
+        yield Finding(
+            "import name",
+            "bad",
+            f"{named} installs `resilient` too; of two, the one installed last is imported, in parts",
+            f"run pip uninstall {' '.join(others)} {OURS}, then pip install {OURS}",
+        )
+    else:
+        yield Finding("import name", "ok", "nobody else installs `resilient`")
+
+
+def cluster(environ: Mapping[str, str], *, namespace_file: Path, resolv_conf: Path) -> Iterator[Finding]:
+    """Whether this is a pod, and whether its DNS can know the names of the cluster."""
+    namespace = _read(namespace_file).strip()
+    owner = f"of namespace {namespace}" if namespace else "none, or none that was mounted"
+    yield Finding("service account", "ok", owner)
+    nameservers, search = read_resolv_conf(resolv_conf)
+    ndots = re.findall(r"^options\b.*\bndots:(\d+)", _read(resolv_conf), re.MULTILINE) or ["1"]
+    shown = f"nameservers {', '.join(nameservers) or 'none'}; search {' '.join(search) or 'none'}; ndots {ndots[-1]}"
+    known = any(f".{entry}".partition(".svc.")[1] for entry in search)
+    if namespace and not known and not environ.get("RESILIENT_DNS_NAMESERVERS"):
+        yield Finding(
+            "resolv.conf",
+            "warning",
+            f"{shown}: a pod whose nameserver is not the cluster's finds no Service",
+            "set dnsPolicy: ClusterFirst (with hostNetwork: ClusterFirstWithHostNet), or RESILIENT_DNS_NAMESERVERS",
+        )
+    else:
+        yield Finding("resolv.conf", "ok", shown)
+    try:
+        dns = detect(environ, namespace_file=namespace_file, resolv_conf=resolv_conf)
+    except ConfigError as exc:
+        yield Finding("discovery", "bad", str(exc), "mend the RESILIENT_DNS_ variable that has this value")
+    else:
+        yield _discovery(dns, environ)
+
+
+def _discovery(dns: Dns | None, environ: Mapping[str, str]) -> Finding:
+    if dns is not None:
+        servers = ", ".join(map(str, dns.servers))
+        return Finding("discovery", "ok", f"on: zone {dns.zone}, namespace {dns.namespace}, asks {servers}")
+    said = "off: not in a cluster, all names go to the ordinary resolver"
+    idle = [name for name in ("RESILIENT_DNS_NAMESPACE", "RESILIENT_DNS_ZONE") if environ.get(name)]
+    if not idle:
+        return Finding("discovery", "ok", said)
+    return Finding(
+        "discovery",
+        "warning",
+        f"{said}; {' and '.join(idle)} changes nothing",
+        "set RESILIENT_DNS_NAMESERVERS too",
+    )
+
+
+def variables(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """The variables that are set for this library, and those that nothing reads."""
+    for name in sorted(environ):
+        if name in VARIABLES:
+            yield Finding(name, "ok", environ[name])
+        elif name.startswith(_PREFIX):
+            known = [each.removeprefix(_PREFIX) for each in VARIABLES]
+            near = difflib.get_close_matches(name.removeprefix(_PREFIX), known, 1)
+            do = f"write {_PREFIX}{near[0]}" if near else f"remove it; there are {', '.join(VARIABLES)}"
+            yield Finding(name, "warning", "nothing reads it", do)
+
+
+def clock(now: float, resolution: float) -> Iterator[Finding]:
+    """Whether the time is plausible.
+
+    Args:
+        now: seconds since 1970.
+        resolution: of the monotonic clock, in seconds.
+    """
+    shown = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    if now < _RELEASED:
+        yield Finding(
+            "clock",
+            "bad",
+            f"{shown} is before this library was written: certificates and dates in Retry-After are misread",
+            "have the node's time set (chrony, systemd-timesyncd)",
+        )
+    elif resolution > _COARSE:
+        yield Finding(
+            "clock",
+            "warning",
+            f"{shown}, in steps of {resolution:g} s: time-outs and rates are that coarse",
+            "use another clock source on the node",
+        )
+    else:
+        yield Finding("clock", "ok", shown)
+
+
+def descriptors(soft: int, hard: int) -> Iterator[Finding]:
+    """Whether there are enough file descriptors: each connection takes one.
+
+    Args:
+        soft: the limit in force; negative: none.
+        hard: what it may be raised to; negative: without limit.
+    """
+    shown = ", ".join(
+        f"{name} {'unlimited' if limit < 0 else limit}" for name, limit in (("soft", soft), ("hard", hard))
+    )
+    if 0 <= soft < FEW_DESCRIPTORS:
+        do = f"run ulimit -n {FEW_DESCRIPTORS * 64}, or set the limit of the container runtime"
+        yield Finding("file descriptors", "warning", f"{shown}: each connection takes one", do)
+    else:
+        yield Finding("file descriptors", "ok", shown)
+
+
+def config_directory(given: str | None) -> Iterator[Finding]:
+    """Whether the directory of the configuration can be read, and will ever change.
+
+    Args:
+        given: ``RESILIENT_CONFIG_DIR``.
+    """
+    if not given:
+        return
+    path, what = Path(given), "config directory"
+    try:
+        names = sorted(each.name for each in path.iterdir())
+    except OSError as exc:
+        yield Finding(
+            what, "bad", f"{given}: {exc.strerror}", "mount the ConfigMap there as a directory, readable"
+        )
+        return
+    shown = ", ".join(name for name in names if not name.startswith("..")) or "nothing"
+    if "..data" in names:
+        yield Finding(what, "ok", f"{given}: {shown}; a mounted ConfigMap")
+    else:
+        yield Finding(
+            what,
+            "warning",
+            f"{given}: {shown}; no mounted ConfigMap: there is no ..data",
+            "mount the ConfigMap as a whole directory; with subPath it would never change",
+        )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

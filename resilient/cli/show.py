@@ -1,0 +1,78 @@
+"""For people: tables, in colours where there is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .health import Finding
+from .lookups import Asked, Resolved
+
+MOST_ROWS = 20
+"""Records and endpoints that are shown of one answer."""
+
+_SIGNS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "bad": ("BAD", "bold red")}
+_WIDE = 160  # columns where there is no terminal: a file, a pipe, a log
+
+
+def _console() -> Console:
+    # Without markup: what is shown comes from outside, and an IPv6 address stands in brackets.
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
+
+
+def _columns() -> Table:
+    return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def resolved(found: Resolved) -> None:
+    """What would be done with a name."""
+    console = _console()
+    facts = _columns()
+    whose = {"cluster": "the cluster's", "address": "an address", "ordinary": "for the ordinary resolver"}
+    facts.add_row("name", found.name)
+    facts.add_row("it is", f"{whose[found.kind]} ({found.why})")
+    if found.absolute is not None:
+        facts.add_row("looked up", found.absolute)
+        facts.add_row("nameservers", ", ".join(found.nameservers))
+    facts.add_row("port", f"{found.port}, by SRV" if isinstance(found.port, str) else str(found.port))
+    console.print(facts)
+    for asked in found.asked:
+        console.print()
+        console.print(_asked(asked))
+    console.print()
+    if found.trouble:
+        console.print(Text(f"dials nothing: {found.trouble}", style="bold red"))
+        return
+    dials = _columns()
+    for number, place in enumerate(found.dials[:MOST_ROWS]):
+        dials.add_row("" if number else "dials", place)
+    if len(found.dials) > MOST_ROWS:
+        dials.add_row("", f"and {len(found.dials) - MOST_ROWS} more")
+    if found.refresh is not None:
+        dials.add_row("", f"asked again after {found.refresh:g} s, +-20 %")
+    console.print(dials)
+
+
+def _asked(asked: Asked) -> Table:
+    table = _columns()
+    table.add_row("asked", asked.name, asked.kind, "", "" if asked.records else asked.status)
+    for record in asked.records[:MOST_ROWS]:
+        table.add_row("", record.name, record.kind, f"{record.ttl} s", record.data)
+    if len(asked.records) > MOST_ROWS:
+        table.add_row("", f"and {len(asked.records) - MOST_ROWS} more", "", "", "")
+    return table
+
+
+def findings(found: Iterable[Finding]) -> None:
+    """What was found, and what to do about it."""
+    table = _columns()
+    for each in found:
+        sign, style = _SIGNS[each.state]
+        table.add_row(Text(sign, style=style), each.what, Text(each.said))
+        if each.do:
+            table.add_row("", "", Text(f"-> {each.do}", style="bold"))
+    _console().print(table)

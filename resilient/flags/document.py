@@ -1,0 +1,337 @@
+"""The sections ``flags`` and ``degradation`` of a document, checked whole, as `Flags`.
+
+``flags`` is a flag set as flagd has it, so that any flagd SDK reads the same document; what we add to a flag stands in
+its ``metadata``, where flagd lets it pass. msgspec says what each key must be. Everything that is wrong is told, with
+the place and what to write instead."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from .reading import Pointer, Reading, keys_of
+from .snapshot import Flag, Flags, Step
+
+MOST_LEVELS = 16
+
+_SAFE = 2**53 - 1  # beyond it the SDKs of some languages lose digits; flagd refuses it
+_LARGEST = sys.float_info.max
+_VALUE = (
+    bool
+    | Annotated[int, msgspec.Meta(ge=-_SAFE, le=_SAFE)]
+    | Annotated[float, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]  # neither infinite nor NaN
+    | str
+    | dict[str, Any]
+)
+_VALUES = "a boolean, a text, a number of at most 2**53 - 1, or an object"
+_SCALAR = bool | int | float | str
+_KINDS = {bool: "a boolean", int: "a number", float: "a number", str: "a text", dict: "an object"}
+
+
+class _Flag(msgspec.Struct):
+    """A flag, as flagd has it."""
+
+    state: Literal["ENABLED", "DISABLED"]
+    variants: Annotated[dict[str, Any], msgspec.Meta(min_length=1)]
+    defaultVariant: str | None = None
+    targeting: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+
+class _Metadata(msgspec.Struct):
+    """What we read in a flag's metadata. Other keys pass, as in flagd."""
+
+    degrade: str = ""
+    protected: bool = False
+    breakGlass: str = ""
+    kind: str = "degradation"
+
+
+class _Degradation(msgspec.Struct):
+    levels: Annotated[list[str], msgspec.Meta(min_length=1, max_length=MOST_LEVELS)]
+    level: int | str = 0
+
+
+_EXAMPLES = {
+    "state": '"ENABLED"',
+    "variants": '{"on": true, "off": false}',
+    "defaultVariant": "the name of a variant, or null to leave the value to the code",
+    "targeting": "an object, or leave it out",
+    "metadata": '{"owner": "growth"}',
+    "degrade": '"1:cached,3:off"',
+    "protected": "true or false",
+    "breakGlass": "the reason, as a text",
+    "kind": '"degradation"',
+    "levels": '["normal", "light", "heavy", "survival"]',
+    "level": "0, or the name of a level",
+}
+_FIRST = "it as it was but for protected, and publish that first"
+_LATER = {
+    "auto": "`level`, and change it by hand",
+    "pin": "`level` alone: nothing else raises it",
+}
+"""Keys of ``degradation`` that the format has and this version does not."""
+
+
+def parse_flags(tree: Mapping[str, Any], /, *, before: Flags | None = None) -> Flags:
+    """The features of a document, and the level in force.
+
+    Args:
+        tree: the whole top level of the document, as plain dicts; other keys than ``flags`` and ``degradation`` belong
+            to others.
+        before: the flags in force, where there are any: what was protected in them must not go in the same change that
+            removes the protection.
+
+    Raises:
+        DocumentError: something in these two sections is wrong; with `DocumentError.problems` where several things are.
+
+    Example:
+        >>> flags = parse_flags({
+        ...     "flags": {"search": {
+        ...         "state": "ENABLED",
+        ...         "variants": {"full": "full", "off": "off"},
+        ...         "defaultVariant": "full",
+        ...         "metadata": {"degrade": "heavy:off"},
+        ...     }},
+        ...     "degradation": {"levels": ["normal", "light", "heavy"], "level": "heavy"},
+        ... })
+        >>> flags.table["search"].variant
+        'off'
+    """
+    return _Parser().parse(tree, before)
+
+
+class _Parser:
+    """One document."""
+
+    def __init__(self) -> None:
+        self._read = Reading(_EXAMPLES)
+        self._levels: tuple[str, ...] = ("normal",)  # empty: they could not be read, and are complained of
+        self._has_levels = False
+
+    def parse(self, tree: Mapping[str, Any], before: Flags | None) -> Flags:
+        if self._read.object(tree, ()) is None:
+            raise self._read.error("the document")
+        level = self._degradation(tree["degradation"]) if "degradation" in tree else 0
+        flags: dict[str, Flag] = {}
+        for key, raw in (self._read.object(tree.get("flags", {}), ("flags",)) or {}).items():
+            flag = self._flag(key, raw, ("flags", key))
+            if flag is not None:
+                flags[key] = flag
+        if not self._read.problems and before is not None:
+            self._keep(before, flags)
+        if self._read.problems:
+            raise self._read.error("flags and degradation")
+        assert level is not None
+        return Flags(flags, self._levels, level)
+
+    def _degradation(self, raw: Any) -> int | None:
+        pointer = ("degradation",)
+        self._has_levels, self._levels = True, ()
+        section = self._read.object(raw, pointer)
+        if section is None:
+            return None
+        for key, meant in self._read.unknown(_Degradation, section):
+            if key in _LATER:
+                self._read.wrong(f"{key} is not supported", (*pointer, key), _LATER[key])
+            else:
+                self._read.wrong(
+                    f"there is no {key!r} in degradation", (*pointer, key), "levels and level", meant=meant
+                )
+        found = self._read.fields(_Degradation, section, pointer)
+        if found is None:
+            return None
+        self._levels = tuple(found["levels"])
+        for i, name in enumerate(self._levels):
+            place = (*pointer, "levels", i)
+            if not name.isprintable() or not name.strip() or name.isdigit() or set(name) & set(":, "):
+                self._read.wrong(
+                    f"the level {name!r} cannot be told from a number or a step of a ladder",
+                    place,
+                    'a word such as "light"',
+                )
+            if name in self._levels[:i]:
+                self._read.wrong(f"there are two levels {name!r}", place, "another name")
+        return self._level(found["level"], (*pointer, "level"))
+
+    def _level(self, given: int | str, pointer: Pointer) -> int | None:
+        """The number of a level; None where there is no such."""
+        level = self._levels.index(given) if given in self._levels else given
+        if isinstance(level, int) and 0 <= level < len(self._levels):
+            return level
+        instead = " or ".join(f"{i} ({name})" for i, name in enumerate(self._levels))
+        self._read.wrong(f"there is no level {given!r}", pointer, instead)
+        return None
+
+    def _flag(self, key: str, raw: Any, pointer: Pointer) -> Flag | None:
+        fields = self._read.object(raw, pointer)
+        if fields is None:
+            return None
+        for name, meant in self._read.unknown(_Flag, fields):
+            instead = "it into metadata, where any key may stand"
+            if name in keys_of(_Metadata):
+                instead, meant = f"metadata: {{{name}: ...}}", None
+            self._read.wrong(f"the flag {key!r} has no {name!r}", (*pointer, name), instead, meant=meant)
+        found = self._read.fields(_Flag, fields, pointer)
+        if found is None:
+            return None
+        if found["targeting"]:
+            self._read.wrong(
+                f"the flag {key!r} has targeting, which needs an evaluator that this version does not have",
+                (*pointer, "targeting"),
+                "defaultVariant and metadata.degrade, and remove targeting",
+            )
+        variants = self._variants(key, found["variants"], (*pointer, "variants"))
+        default = found["defaultVariant"]
+        if default is not None and default not in variants:
+            self._no_variant(key, default, variants, (*pointer, "defaultVariant"))
+        metadata = self._metadata(key, found["metadata"], (*pointer, "metadata"))
+        if metadata is None:
+            return None
+        disabled = found["state"] == "DISABLED"
+        if metadata["protected"]:
+            self._protect(key, metadata, default, disabled, pointer)
+        ladder = self._ladder(key, metadata["degrade"], default, variants, (*pointer, "metadata", "degrade"))
+        return Flag(key, variants, default, ladder, metadata["protected"], disabled)
+
+    def _variants(self, key: str, raw: dict[str, Any], pointer: Pointer) -> dict[str, Any]:
+        variants = self._read.object(raw, pointer) or {}
+        kinds = set[str]()
+        for name, value in variants.items():
+            ok, _ = self._read.value(_VALUE, value, f"variant {name!r} of {key!r}", (*pointer, name), _VALUES)
+            if ok:
+                kinds.add(next(name for kind, name in _KINDS.items() if isinstance(value, kind)))
+        if len(kinds) > 1:
+            self._read.wrong(
+                f"the variants of {key!r} are of different types: {' and '.join(sorted(kinds))}",
+                pointer,
+                "values of one type",
+            )
+        return copy.deepcopy(variants)
+
+    def _metadata(self, key: str, raw: dict[str, Any], pointer: Pointer) -> dict[str, Any] | None:
+        metadata = self._read.object(raw, pointer) or {}
+        if "hardAt" in metadata:
+            self._read.wrong(
+                "hardAt is not supported: it overrides targeting", (*pointer, "hardAt"), "degrade alone"
+            )
+        for name, meant in self._read.unknown(_Metadata, metadata):
+            if meant is not None and meant != "kind":
+                message = f"metadata of {key!r} has {name!r}, which does nothing"
+                self._read.wrong(message, (*pointer, name), meant, meant=meant)
+            self._read.value(_SCALAR, metadata[name], name, (*pointer, name), "a text, a number or a boolean")
+        found = self._read.fields(_Metadata, metadata, pointer)
+        if found is not None and found["kind"] != "degradation" and (found["degrade"] or found["protected"]):
+            self._read.wrong(
+                f"{key!r} is of kind {found['kind']!r}, and has what only kind degradation has",
+                (*pointer, "kind"),
+                _EXAMPLES["kind"],
+            )
+        return found
+
+    def _protect(
+        self, key: str, metadata: dict[str, Any], default: str | None, disabled: bool, pointer: Pointer
+    ) -> None:
+        if metadata["degrade"]:
+            self._read.wrong(
+                f"{key!r} is protected and has a ladder: a protected feature cannot be degraded",
+                (*pointer, "metadata", "degrade"),
+                "one of the two",
+            )
+        if default is None:
+            self._read.wrong(
+                f"{key!r} is protected, and there is no defaultVariant to keep it at",
+                pointer,
+                "defaultVariant: the name of a variant",
+            )
+        if disabled and not metadata["breakGlass"].strip():
+            self._read.wrong(
+                f"{key!r} is protected, and state DISABLED would leave it to whatever the code says",
+                (*pointer, "state"),
+                '"ENABLED"; in an emergency add metadata.breakGlass with the reason',
+            )
+
+    def _keep(self, before: Flags, flags: dict[str, Flag]) -> None:
+        """What is protected loses that in a change of its own: an edit in haste must not take both."""
+        for key, old in before.flags.items():
+            new = flags.get(key)
+            place: Pointer = ("flags", key)
+            if not old.protected or old.disabled or (new is not None and new.protected):
+                continue
+            if new is None:
+                self._read.wrong(f"{key!r} is protected, and gone", place, _FIRST)
+            elif new.ladder:
+                message = f"{key!r} is protected, and here it is not, and has a ladder"
+                self._read.wrong(message, (*place, "metadata", "degrade"), _FIRST)
+            elif new.disabled or new.default != old.default:
+                field = "state" if new.disabled else "defaultVariant"
+                message = f"{key!r} is protected, and here it is not, and has another {field}"
+                self._read.wrong(message, (*place, field), _FIRST)
+
+    def _ladder(
+        self, key: str, text: str, default: str | None, variants: dict[str, Any], pointer: Pointer
+    ) -> tuple[Step, ...]:
+        if text.strip() and not self._has_levels:
+            instead = f"degradation: {{levels: {_EXAMPLES['levels']}}}"
+            self._read.wrong(f"{key!r} has a ladder, and the document has no levels", pointer, instead)
+            return ()
+        if not text.strip() or not self._levels:
+            return ()
+        steps: list[Step] = []
+        for part in text.split(","):
+            at, _, variant = (each.strip() for each in part.partition(":"))
+            if not at or not variant:
+                message = f"the step {part.strip()!r} of {key!r} is not level:variant"
+                self._read.wrong(message, pointer, _EXAMPLES["degrade"])
+                continue
+            level = self._level(int(at) if at.isascii() and at.isdigit() and len(at) < 4 else at, pointer)
+            if level is not None:
+                step = Step(level, variant)
+                self._step(key, step, steps, default, variants, pointer)
+                steps.append(step)
+        return tuple(steps)
+
+    def _step(
+        self,
+        key: str,
+        step: Step,
+        above: list[Step],
+        default: str | None,
+        variants: dict[str, Any],
+        pointer: Pointer,
+    ) -> None:
+        """One step of a ladder, under those that are there."""
+        level, variant = step
+        if variant not in variants:
+            self._no_variant(key, variant, variants, pointer)
+        elif variant == default or variant in [each.variant for each in above]:
+            self._read.wrong(
+                f"the ladder of {key!r} comes back to {variant!r}: a higher level gives nothing back",
+                pointer,
+                "each variant once, and not the defaultVariant",
+            )
+        if level == 0:
+            self._read.wrong(
+                f"the ladder of {key!r} begins at level 0, where nothing is degraded",
+                pointer,
+                f"1:{variant}, or defaultVariant: {variant}",
+            )
+        elif above and level <= above[-1].level:
+            self._read.wrong(
+                f"the levels of the ladder of {key!r} do not rise", pointer, _EXAMPLES["degrade"]
+            )
+
+    def _no_variant(self, key: str, given: str, variants: dict[str, Any], pointer: Pointer) -> None:
+        names = list(variants)
+        near = difflib.get_close_matches(given, names, 1)
+        self._read.wrong(
+            f"the flag {key!r} has no variant {given!r}",
+            pointer,
+            f"one of {', '.join(names[:10])}",
+            meant=near[0] if near else None,
+        )

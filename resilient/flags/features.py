@@ -1,0 +1,135 @@
+"""`features`: what operators have switched, as code asks for it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any, Final, TypeVar, overload
+
+from .context import Collecting, note, noted
+from .snapshot import FlagDetails
+from .state import STATE, unknown
+
+T = TypeVar("T")
+
+
+class Features:
+    """The features of the document in force; the one object is `features`.
+
+    Nothing here waits, and nothing raises for what a document says or does not say: where it has no answer, the
+    caller's default holds. Thread-safe, and the same in async code. Each question is answered from one document; two
+    questions may meet two.
+
+    Example:
+        >>> features.enabled("search-suggestions", default=True)
+        True
+        >>> features.level()
+        0
+    """
+
+    __slots__ = ()
+
+    def enabled(self, key: str, default: bool = False) -> bool:
+        """Whether a feature does anything: the value of a boolean flag, else whether its variant is not ``"off"``.
+
+        Args:
+            key: the feature.
+            default: what holds where the document does not know it, or leaves it to the code.
+        """
+        found = STATE.flags.table.get(key)
+        if found is None or found.variant is None:
+            return _own(found, key, default)
+        if found.level is not None:
+            note(key, found.variant)
+        return found.enabled
+
+    def variant(self, key: str, default: str) -> str:
+        """The name of a feature's variant.
+
+        Args:
+            key: the feature.
+            default: what holds where the document does not know it, or leaves it to the code.
+        """
+        found = STATE.flags.table.get(key)
+        if found is None or found.variant is None:
+            return _own(found, key, default)
+        if found.level is not None:
+            note(key, found.variant)
+        return found.variant
+
+    @overload
+    def details(self, key: str) -> FlagDetails[Any]: ...
+    @overload
+    def details(self, key: str, default: T) -> FlagDetails[T]: ...
+    def details(self, key: str, default: Any = None) -> FlagDetails[Any]:
+        """What a feature is and why: its value, its variant, and what decided.
+
+        Args:
+            key: the feature.
+            default: the value where the document does not know it, or leaves it to the code; also where the document's
+                value is of another type, unless it is None. A float takes whole numbers too.
+
+        An object (a dict) is the caller's own copy.
+        """
+        found = STATE.flags.table.get(key)
+        if found is None:
+            unknown(key)
+            code = "FLAG_NOT_FOUND" if STATE.ready else "PROVIDER_NOT_READY"
+            return FlagDetails(key, default, None, default is not False, "ERROR", "code_default", error=code)
+        if found.variant is None:
+            return replace(found, value=default, enabled=default is not False)
+        if default is not None and not _alike(found.value, default):
+            STATE.complain(
+                f"{key}: type",
+                "feature %r: its variant %r is %r, and the code wants the type of its default %r, which holds",
+                key,
+                found.variant,
+                found.value,
+                default,
+            )
+            return FlagDetails(
+                key, default, None, default is not False, "ERROR", "error", error="TYPE_MISMATCH"
+            )
+        if found.level is not None:
+            note(key, found.variant)
+        return replace(found, value=copy.deepcopy(found.value)) if type(found.value) is dict else found
+
+    def level(self) -> int:
+        """The level in force: 0 is the normal one, in which nothing is degraded."""
+        return STATE.flags.level
+
+    def collecting(self) -> Collecting:
+        """A block, ``with`` in sync and async code alike, which collects the features that were met in a degraded
+        variant inside it, also in tasks and threads that took its context along.
+
+        What it gives is a dict of features and variants, which grows while the block runs. Blocks may stand in each
+        other; each collects what happens inside it.
+
+        Example:
+            >>> with features.collecting() as degraded:
+            ...     features.enabled("search-suggestions")
+            False
+            >>> degraded
+            {}
+        """
+        return Collecting()
+
+    def degraded(self) -> dict[str, str]:
+        """What the innermost block of `collecting` around this code has met so far; empty outside of one."""
+        return noted()
+
+
+features: Final = Features()
+
+
+def _own(found: FlagDetails[Any] | None, key: str, default: T) -> T:
+    if found is None:
+        unknown(key)
+    return default
+
+
+def _alike(value: Any, default: Any) -> bool:
+    """Whether code that can work with ``default`` can work with ``value``."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    return isinstance(value, (int, float) if isinstance(default, float) else type(default))

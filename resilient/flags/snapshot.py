@@ -1,0 +1,144 @@
+"""What a document says of features, frozen, and what each of them is at each level. No I/O, no clock.
+
+Everything is evaluated once, when a `Flags` is made: reading a feature is a lookup in a table. A level stands for
+"each feature with a step of its ladder at this level or below is degraded to the last of these"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+OFF = "off"
+"""The variant in which a feature does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlagDetails(Generic[T]):
+    """What a feature is now, and why.
+
+    Attributes:
+        key: the feature.
+        value: that of the variant; the caller's default where the document has none.
+        variant: its name; None: the caller's default holds.
+        enabled: whether the feature does anything: the value of a boolean flag, else whether the variant is not
+            ``"off"``. With the caller's default: that if it is a bool, else True.
+        reason: as OpenFeature has it: ``STATIC``, ``TARGETING_MATCH`` (a step of the ladder), ``DEFAULT``, ``DISABLED``
+            or ``ERROR``.
+        cause: what decided: ``protected``, ``level:<n>``, ``default``, ``code_default`` or ``error``.
+        level: the level at which the ladder has the step that decided; None where none did.
+        error: OpenFeature's code, such as ``FLAG_NOT_FOUND``, where the reason is ``ERROR``.
+    """
+
+    key: str
+    value: T
+    variant: str | None = None
+    enabled: bool = True
+    reason: str = "STATIC"
+    cause: str = "default"
+    level: int | None = None
+    error: str | None = None
+
+    @property
+    def degraded(self) -> bool:
+        """Whether a step of the ladder decided."""
+        return self.level is not None
+
+
+class Step(NamedTuple):
+    """One step of a ladder: from this level on the feature is this variant."""
+
+    level: int
+    variant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One feature, as the document has it.
+
+    Attributes:
+        key: its name.
+        variants: their values by name; all of one type.
+        default: the variant at level 0; None leaves the value to the code.
+        ladder: the steps down, by rising level.
+        protected: whether no level degrades it.
+        disabled: whether the document has no say: the code's default holds.
+    """
+
+    key: str
+    variants: Mapping[str, Any]
+    default: str | None = None
+    ladder: tuple[Step, ...] = ()
+    protected: bool = False
+    disabled: bool = False
+
+    def step_at(self, level: int, /) -> Step | None:
+        """The step of the ladder that holds at a level."""
+        if self.protected or self.disabled:
+            return None
+        below = [step for step in self.ladder if step.level <= level]
+        return below[-1] if below else None
+
+
+Table = Mapping[str, FlagDetails[Any]]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """All features of a document, and the level in force.
+
+    Attributes:
+        flags: by key.
+        levels: their names; the first is the normal one, in which nothing is degraded.
+        level: the one in force, an index into ``levels``.
+        tables: what each feature is, for each level.
+        table: the one of the level in force.
+
+    Example:
+        >>> flag = Flag("search", {"full": "full", "off": "off"}, "full", ladder=(Step(2, "off"),))
+        >>> flags = Flags({"search": flag}, levels=("normal", "light", "heavy"))
+        >>> [table["search"].variant for table in flags.tables]
+        ['full', 'full', 'off']
+    """
+
+    flags: Mapping[str, Flag] = field(default_factory=dict)
+    levels: tuple[str, ...] = ("normal",)
+    level: int = 0
+    tables: tuple[Table, ...] = field(init=False, repr=False, compare=False)
+    table: Table = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        tables: tuple[dict[str, FlagDetails[Any]], ...] = tuple({} for _ in self.levels)
+        for key, flag in self.flags.items():
+            at: Step | None = None
+            details = _details(flag, at)
+            for level, table in enumerate(tables):
+                step = flag.step_at(level)
+                if step is not at:  # most features are one object in all tables
+                    at, details = step, _details(flag, step)
+                table[key] = details
+        object.__setattr__(self, "flags", MappingProxyType(dict(self.flags)))
+        object.__setattr__(self, "tables", tables)
+        object.__setattr__(self, "table", tables[self.level])
+
+    def shown(self, level: int, /) -> str:
+        """A level as people read it: its number and name."""
+        return f"{level} ({self.levels[level]})" if level < len(self.levels) else f"{level}"
+
+
+def _details(flag: Flag, step: Step | None) -> FlagDetails[Any]:
+    if flag.disabled:
+        return FlagDetails(flag.key, None, reason="DISABLED", cause="code_default")
+    variant = flag.default if step is None else step.variant
+    if variant is None:
+        return FlagDetails(flag.key, None, reason="DEFAULT", cause="code_default")
+    value = flag.variants[variant]
+    enabled = value if isinstance(value, bool) else variant != OFF
+    if step is not None:
+        return FlagDetails(
+            flag.key, value, variant, enabled, "TARGETING_MATCH", f"level:{step.level}", step.level
+        )
+    return FlagDetails(flag.key, value, variant, enabled, cause="protected" if flag.protected else "default")

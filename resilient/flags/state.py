@@ -1,0 +1,148 @@
+"""The flags in force: one published reference, replaced as a whole.
+
+Whoever has a document (the config center, a test) parses it and publishes what it gives. Readers take the reference
+once and see one document, old or new; no lock is on their way."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from ..core.errors import PolicyError
+from ..core.events import RUNTIME, FeatureChanged, FeatureUnknown, LevelChanged, emit, logger
+from ..core.forks import tell_after_fork
+from .snapshot import FlagDetails, Flags
+
+MOST_COMPLAINTS = 100
+"""Lines in the log about features that the document and the code see differently, until another is published."""
+_LONGEST = 100  # characters of a feature's name that came from who knows where
+_MOST_SHOWN = 10  # changes that are told one by one in a line of the log
+
+
+NOTHING = Flags()
+"""In force until flags are published."""
+
+
+class State:
+    """What is in force in this process. Thread-safe.
+
+    Attributes:
+        flags: the published ones.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.flags = NOTHING  # replaced under _lock
+        self._complaints: set[str] = set()  # guarded by _lock
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.RLock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether any flags are published."""
+        return self.flags is not NOTHING
+
+    def replace(self, flags: Flags, /) -> Flags:
+        """Put ``flags`` in force; returns those that were. The first ones replace themselves at level 0."""
+        with self._lock:
+            old = self.flags if self.ready else Flags(flags.flags, flags.levels)
+            self.flags = flags
+            self._complaints.clear()
+        return old
+
+    def complain(self, subject: str, message: str, *args: object) -> None:
+        """Write a line about ``subject``, if that is the first since the last document; not of many subjects."""
+        if subject in self._complaints or len(self._complaints) > MOST_COMPLAINTS:
+            return
+        with self._lock:
+            if subject in self._complaints or len(self._complaints) > MOST_COMPLAINTS:
+                return
+            self._complaints.add(subject)
+            last = len(self._complaints) > MOST_COMPLAINTS
+        if last:
+            logger().warning("further disagreements between code and flags are not logged")
+        else:
+            logger().warning(message, *args)
+
+
+STATE = State()
+
+
+def publish(flags: Flags, /) -> None:
+    """Put ``flags`` in force, for all threads and tasks, from their next read on.
+
+    What changed is logged in one line (WARNING where the level rose, else INFO) and told as events. Thread-safe.
+
+    Raises:
+        PolicyError: these are no `Flags`.
+
+    Example:
+        >>> from resilient.flags.document import parse_flags
+        >>> publish(parse_flags({"degradation": {"levels": ["normal", "light"], "level": "light"}}))
+        >>> STATE.flags.level
+        1
+        >>> publish(NOTHING)
+    """
+    if not isinstance(flags, Flags):
+        raise PolicyError(
+            f"publish: {type(flags).__name__} is not Flags; write publish(parse_flags(document))"
+        )
+    old = STATE.replace(flags)
+    changes = list(_changes(old, flags))
+    if old.level != flags.level:
+        event = LevelChanged(
+            "degradation", "level", old=old.level, new=flags.level, level=flags.levels[flags.level]
+        )
+        text = f"degradation: level {old.shown(old.level)} -> {flags.shown(flags.level)}"
+        _log(logging.WARNING if flags.level > old.level else logging.INFO, text, changes, event.attributes())
+        if RUNTIME.listeners:
+            emit(event)
+    elif changes:
+        _log(logging.INFO, "flags changed", changes, {"event.name": FeatureChanged.name})
+    if RUNTIME.listeners:
+        for before, now, key in changes:
+            emit(
+                FeatureChanged(
+                    key,
+                    "variant",
+                    old=None if before is None else before.variant,
+                    new=None if now is None else now.variant,
+                    cause="code_default" if now is None else now.cause,
+                )
+            )
+
+
+Change = tuple[FlagDetails[Any] | None, FlagDetails[Any] | None, str]
+
+
+def _changes(old: Flags, new: Flags) -> Iterator[Change]:
+    for key in dict.fromkeys([*old.table, *new.table]):
+        before, now = old.table.get(key), new.table.get(key)
+        if before != now:
+            yield before, now, key
+
+
+def _log(level: int, text: str, changes: list[Change], attributes: dict[str, Any]) -> None:
+    shown = [f"{key} {_variant(before)} -> {_variant(now)}" for before, now, key in changes[:_MOST_SHOWN]]
+    if len(changes) > _MOST_SHOWN:
+        shown.append(f"{len(changes) - _MOST_SHOWN} more")
+    logger().log(level, "%s%s", text, f": {', '.join(shown)}" if shown else "", extra=attributes)
+
+
+def _variant(details: FlagDetails[Any] | None) -> str:
+    return "(code default)" if details is None or details.variant is None else details.variant
+
+
+def unknown(feature: str, /) -> None:
+    """A feature was asked for that the flags in force do not have. Told only where there are any."""
+    shown = str(feature)[:_LONGEST]
+    if not STATE.ready:
+        STATE.complain("", "feature %r was asked for before flags were published: code defaults hold", shown)
+        return
+    STATE.complain(shown, "feature %r is in no document: the code's default holds", shown)
+    if RUNTIME.listeners:
+        emit(FeatureUnknown(shown, "unknown"))
