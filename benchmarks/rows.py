@@ -48,6 +48,7 @@ GROUPS = {
     "retry": "benchmarks.failures",
     "http": "benchmarks.web",
     "keys": "benchmarks.keys",
+    "pick": "benchmarks.picks",
     "threads": "benchmarks.threads",
     "import": "benchmarks.imports",
     "budget": "benchmarks.budget_table",
@@ -122,6 +123,10 @@ ROWS = (
     Budgeted(
         "keys.bytes_nopanic", "bytes per key, beside the key itself: nopanic keyed(rate_limit)", unit="B"
     ),
+    Budgeted("pick.time", "choose one of 10 endpoints, enter and leave it", "at most", 0.8, "us"),
+    Budgeted("pick.flat", "one of 10,000 endpoints / one of ten of the same 10,000", "at most", 1.2),
+    Budgeted("pick.many", "choose one of 10,000 endpoints, enter and leave it", unit="us"),
+    Budgeted("pick.diff", "replace 1 % of 10,000 endpoints, off the way of requests", "at most", 5, "ms"),
     Budgeted("threads.share", "16 threads, calls of 10 ms, of what bare threads reach", "at least", 98, "%"),
     Budgeted(
         "threads.share_pybreaker",
