@@ -49,6 +49,7 @@ GROUPS = {
     "http": "benchmarks.web",
     "keys": "benchmarks.keys",
     "flags": "benchmarks.flags",
+    "pick": "benchmarks.picks",
     "threads": "benchmarks.threads",
     "import": "benchmarks.imports",
     "budget": "benchmarks.budget_table",
@@ -126,6 +127,10 @@ ROWS = (
     Budgeted("flags.read", "reading a flag", "at most", 0.5, "us"),
     Budgeted("flags.call", "a degradable function at the normal level, over the bare one", unit="us"),
     Budgeted("flags.openfeature", "reading a flag: OpenFeature client, provider in memory / ours"),
+    Budgeted("pick.time", "choose one of 10 endpoints, enter and leave it", "at most", 0.8, "us"),
+    Budgeted("pick.flat", "one of 10,000 endpoints / one of ten of the same 10,000", "at most", 1.2),
+    Budgeted("pick.many", "choose one of 10,000 endpoints, enter and leave it", unit="us"),
+    Budgeted("pick.diff", "replace 1 % of 10,000 endpoints, off the way of requests", "at most", 5, "ms"),
     Budgeted("threads.share", "16 threads, calls of 10 ms, of what bare threads reach", "at least", 98, "%"),
     Budgeted(
         "threads.share_pybreaker",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 from math import exp, log
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..core.forks import tell_after_fork
-from ..core.outcome import FAILURE, SUCCESS, Verdict
+from ..core.outcome import FAILURE, IGNORED, SUCCESS, Verdict
 from ..discovery.address import Address
 from ..policies.breaker.options import CircuitBreakerOptions
-from ..policies.breaker.state import CLOSED, OPEN, BreakerState, Change, Permit
+from ..policies.breaker.state import CLOSED, OPEN, BreakerState, Change, Permit, Probe
 
 E = TypeVar("E")
 
@@ -24,8 +25,20 @@ PENALTY = 5.0
 """Seconds that a failure is taken to have cost: one that fails fast would look fast (linkerd's load biaser)."""
 MOST_PENALTY = 300.0
 """Seconds: of what a server asks for, no more is believed."""
+BLAME = 10.0
+"""How many times the load of the others a failure is taken to be, where that is more than `PENALTY`: where all are slow
+and busy, 5 s with nothing in flight would look like the best of them."""
+REST = (0.5, 1.0)
+"""Shares of the breaker's open time for which one is not tried again whose trial was given up by the caller."""
 UNMEASURED = 1e6
 """Load per call in flight of an endpoint that never answered: one call at a time finds out."""
+
+
+class Entrant(Protocol):
+    """One call, or one attempt of it."""
+
+    endpoint: Any
+    """Where it is, or was last."""
 
 
 class Endpoint(Generic[E]):
@@ -36,9 +49,12 @@ class Endpoint(Generic[E]):
         exchange: sends one request to it.
         options: of its breaker; None: it is never ejected.
         changed: called with every transition of its breaker, outside the lock.
+        usual: the load of those that did not fail just now, at a time.
 
     Attributes:
-        calls: an item for each call that was sent to it and is not over: adding and taking one are atomic steps.
+        calls: the calls that were sent to it and are not over. Adding and taking one are atomic steps, and taking one
+            again does nothing: whoever is interrupted anywhere can make sure of it.
+        blamed: its last outcome was a failure.
         level: what a call to it costs, in a form that time does not change: the logarithm of its highest latency of
             late, plus the time of that in `DECAY`; so the choice between two compares one number each. Minus infinity
             while nothing is known.
@@ -49,8 +65,11 @@ class Endpoint(Generic[E]):
         "__weakref__",
         "_lock",
         "_measured",
+        "_rests",
         "_state",
+        "_usual",
         "address",
+        "blamed",
         "calls",
         "draining",
         "exchange",
@@ -64,13 +83,17 @@ class Endpoint(Generic[E]):
         exchange: E,
         options: CircuitBreakerOptions | None = None,
         changed: Callable[[Endpoint[E], Change], None] | None = None,
+        usual: Callable[[float], float] | None = None,
     ) -> None:
         self.address = address
         self.text = str(address)
         self.exchange = exchange
-        self.calls: list[None] = []
+        self.calls: set[Entrant] = set()
         self.level = float("-inf")  # guarded by _lock; read without it
         self._measured = 0.0  # when that was; guarded by _lock
+        self._usual = usual
+        self._rests = float("-inf")  # not to be tried before that; written whole
+        self.blamed = False  # written whole
         self.draining = False
         self._lock = threading.RLock()
         tell: Callable[[Change], Any] = (
@@ -96,55 +119,88 @@ class Endpoint(Generic[E]):
         return self._state is not None and self._state.closed is None and self._state.state() == OPEN
 
     @property
+    def fit(self) -> bool:
+        """Whether its breaker is closed."""
+        return self._state is None or self._state.closed is not None
+
+    @property
     def until(self) -> float:
-        """When an ejected one may be tried again."""
-        return self._state.until if self._state is not None else float("-inf")
+        """When one that is not fit may be tried again."""
+        if self._state is None:
+            return float("-inf")
+        return max(self._state.until, self._rests)
 
     def load(self, now: float, /) -> float:
         """What one more call would cost: peak EWMA (Finagle), times those in flight and this one."""
         cost = exp(self.level - now / DECAY)
         return cost * (len(self.calls) + 1) if cost else len(self.calls) * UNMEASURED
 
-    def enter(self, now: float, /) -> Permit | None:
-        """Begin a call; raises `CircuitOpen` where the breaker does not let it in."""
-        permit = self._state.admit(now) if self._state is not None else None
-        self.calls.append(None)
+    def enter(self, call: Entrant, now: float, /) -> Permit | None:
+        """Begin a call; raises `CircuitOpen` where the breaker does not let it in.
+
+        Args:
+            call: is told where it is before it counts, so that it can leave although it never came back from here.
+            now: the clock's monotonic time.
+        """
+        state = self._state
+        permit: Permit | None = None
+        if state is not None:
+            permit = state.closed
+            if permit is None:
+                permit = state.admit(now)
+        call.endpoint = self
+        self.calls.add(call)
         return permit
 
-    def enter_anyway(self) -> None:
+    def enter_anyway(self, call: Entrant, /) -> None:
         """Begin a call whatever the breaker says: there is no better endpoint."""
-        self.calls.append(None)
+        call.endpoint = self
+        self.calls.add(call)
 
     def heard(
         self, permit: Permit | None, verdict: Verdict, latency: float, now: float, penalty: float = 0.0, /
     ) -> None:
         """The call has its outcome, after ``latency`` seconds; it may go on, as a stream.
 
+        A call that was given up took at least as long as it was waited for: an endpoint that hangs must not stay the
+        one of which nothing is known, and be given the next call too.
+
         Args:
             penalty: seconds to take in place of the latency where the endpoint asked for less: what it asked, or 0.
         """
         if verdict is FAILURE or penalty:
-            self._observe(min(max(PENALTY, penalty), MOST_PENALTY), now)
+            self.blamed = True
+            usual = self._usual(now) if self._usual is not None else 0.0
+            self._observe(max(min(max(PENALTY, penalty), MOST_PENALTY), BLAME * usual), now)
         elif verdict is SUCCESS:
+            self.blamed = False
             self._observe(latency, now)
+        else:
+            self._observe(latency, now, at_least=True)
         if permit is not None and self._state is not None:
+            if verdict is IGNORED and permit.__class__ is Probe:
+                least, most = REST
+                share = least + (most - least) * random.random()
+                self._rests = now + self._state.options.open_for * share
             self._state.record(permit, verdict, latency, now)
 
-    def leave(self) -> None:
-        """The call is over."""
-        if self.calls:  # after a fork the parent's are not here
-            self.calls.pop()
+    def leave(self, call: Entrant, /) -> None:
+        """The call is over. Again it does nothing."""
+        self.calls.discard(call)
 
     def forgive(self) -> None:
         """It is fit again: what it cost before says nothing any more."""
         with self._lock:
             self.level = float("-inf")
+            self.blamed = False
 
-    def _observe(self, seconds: float, now: float) -> None:
+    def _observe(self, seconds: float, now: float, *, at_least: bool = False) -> None:
         seconds = max(seconds, NOISE)
         with self._lock:
             faded = exp(self.level - now / DECAY)
             if seconds < faded:  # up at once, down slowly
+                if at_least:
+                    return
                 weight = exp(min(0.0, self._measured - now) / DECAY)
                 seconds = faded * weight + seconds * (1.0 - weight)
             self.level = log(seconds) + now / DECAY

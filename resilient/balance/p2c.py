@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from math import exp
 from typing import Any
 
-from .endpoint import Endpoint
+from .endpoint import UNMEASURED, Endpoint
 
 FEW = 4
 """Up to so many endpoints are all looked at."""
@@ -63,20 +63,31 @@ def among(
     rand: Callable[[], float] = random.random,
 ) -> Endpoint[Any] | None:
     """The same with a look at all of them: each is as likely as it is little loaded."""
-    idle, loaded, total = [], [], 0.0
+    idle, loaded, hopeful = [], [], []
+    total, good = 0.0, False
     for endpoint in endpoints:
         if endpoint in tried:
             continue
         load = endpoint.load(now)
         if load < FORGOTTEN:  # nothing is known of it, and nothing is on its way to find out
             idle.append(endpoint)
+        elif load >= UNMEASURED:  # nothing is known yet
+            hopeful.append((load, endpoint))
         else:
             total += 1.0 / (load * load)
             loaded.append((total, endpoint))
+            if not endpoint.blamed:
+                good = True
     if idle:
         return idle[int(rand() * len(idle))]
+    if hopeful and not good:  # of the others is known that they fail
+        return min(hopeful, key=_load)[1]
     point = rand() * total
     for upto, endpoint in loaded:
         if point < upto:
             return endpoint
     return loaded[-1][1] if loaded else None
+
+
+def _load(pair: tuple[float, Endpoint[Any]]) -> float:
+    return pair[0]

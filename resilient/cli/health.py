@@ -19,7 +19,7 @@ from ..discovery.options import Dns, detect, read_resolv_conf
 OURS = "resilient-client"
 PACKAGES = (
     "httpx", "httpcore", "dnspython", "limits", "msgspec", "opentelemetry-api", "opentelemetry-sdk", "pybreaker",
-    "sniffio", "tenacity",
+    "pyyaml", "sniffio", "tenacity",
 )  # fmt: skip
 _PREFIX = "RESILIENT_"
 VARIABLES = (

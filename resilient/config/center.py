@@ -160,8 +160,8 @@ def explain(key: str, /) -> Explanation:
     Example:
         >>> from resilient import standard
         >>> from resilient.config import explain
-        >>> pipeline = standard("payments", attempts=2)
-        >>> print(explain("payments.retry.attempts"))
-        payments.retry.attempts = 2 (from the code)
+        >>> pipeline = standard("ledger", attempts=2)
+        >>> print(explain("ledger.retry.attempts"))
+        ledger.retry.attempts = 2 (from the code)
     """
     return CENTER.explain(key)

@@ -29,8 +29,8 @@ class Settings:
         """Whom to ask for names of the cluster's; None outside of one."""
         with self._lock:
             if not self._looked:
-                self._looked = True
                 self._dns = detect()
+                self._looked = True  # only now: what is wrong in the environment is said each time
             return self._dns
 
     def set_dns(self, dns: Dns | None) -> None:

@@ -1,6 +1,6 @@
 """What to ask of the nameservers about one name, and what to make of their answers. No I/O: whoever drives it asks.
 
-dnspython is imported at the first question: it takes longer than all of this library."""
+dnspython is imported by `load`, before the first question: it takes longer than all of this library."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ..core.errors import PolicyError
 from .address import Address
 from .options import Dns
 from .state import Answer, Kind
@@ -15,6 +16,22 @@ from .state import Answer, Kind
 if TYPE_CHECKING:
     import dns.message
 
+
+def load() -> None:
+    """Import all of dnspython that a question or an answer may need: by itself it imports each type of record when one
+    comes."""
+    import logging  # noqa: F401  (what the thread will need)
+
+    import dns.exception
+    import dns.flags
+    import dns.message
+    import dns.rdata
+
+    dns.rdata.load_all_types(disable_dynamic_load=False)  # type: ignore[no-untyped-call]
+
+
+LONGEST_NAME = 253
+"""Characters of a DNS name, without the dot at its end (RFC 1035: 255 bytes on the wire)."""
 MOST_TARGETS = 1_000
 """Names of SRV targets that are looked up one by one, where their addresses did not come along."""
 
@@ -43,10 +60,19 @@ class Lookup:
         port: a number, or the name of a Service's port, which is looked up by SRV.
         dns: whom to ask.
 
+    Raises:
+        PolicyError: with the port's name before it, the name is too long to be asked for.
+
     Not thread-safe: it remembers which address family the name has.
     """
 
     def __init__(self, name: str, port: int | str, dns: Dns) -> None:
+        length = len(name) - 1 if isinstance(port, int) else len(_srv(name, port)) - 1
+        if length > LONGEST_NAME:
+            raise PolicyError(
+                f"client: port={port!r} is looked up as {_srv(name, str(port))[:40]}..., which has {length} characters "
+                f"and a DNS name at most {LONGEST_NAME}; write the port's number into base_url, 'http://...:8080'"
+            )
         self.name = name
         self.port = port
         self._dns = dns
@@ -67,7 +93,7 @@ class Lookup:
         return Answer(Kind.FOUND, tuple(sorted(found)), ttl)
 
     def _services(self, port: str) -> Steps[tuple[set[Address], float, str]]:
-        name = f"_{port}._tcp.{self.name}"
+        name = _srv(self.name, port)
         response = yield Question(name, "SRV", self._dns)
         records, ttl = _records(response, name, "SRV")
         if not records:
@@ -109,6 +135,10 @@ class Lookup:
             if response.rcode().name == "NXDOMAIN":
                 break  # of whatever family
         return [], ttl, why
+
+
+def _srv(name: str, port: str) -> str:
+    return f"_{port}._tcp.{name}"
 
 
 def _records(

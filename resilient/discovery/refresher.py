@@ -8,14 +8,14 @@ import selectors
 import socket
 import threading
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.clock import SYSTEM_CLOCK, Clock
-from ..core.events import logger
-from ..core.forks import tell_after_fork
-from .dns import Broken, Lookup, Steps
+from ..core.forks import load_unforked, tell_after_fork
+from .dns import Broken, Lookup, Steps, load
 from .options import Dns
-from .service import Service
+from .service import Service, complain
 from .state import Answer
 from .wire import Exchange
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT = 60.0
 """Seconds after which the thread looks whether it is still needed."""
+MOST_ASKED = 64
+"""Names that are asked for at once, each by a socket: thousands must not take all descriptors of the process. The
+others wait for their turn, the one that is due longest first."""
+REST = 5.0
+"""Seconds for which a thing is left alone that cannot even be told of a bug."""
 
 
 class Refreshed(Protocol):
@@ -44,8 +49,8 @@ class Refreshed(Protocol):
         """They came to this."""
         ...
 
-    def broke(self, exc: Exception, /) -> None:
-        """A bug of ours ended the questions."""
+    def broke(self, exc: BaseException, /) -> None:
+        """A bug of ours ended the questions, or something ended the thread."""
         ...
 
 
@@ -64,12 +69,14 @@ class Refresher:
         self._bell: socket.socket | None = None  # what is sent here, the thread hears; guarded by _lock
         self._round: Round | None = None  # the thread's
         self._hears: socket.socket | None = None  # the thread's
+        self._told = False  # whether it was logged that the thread cannot be started; guarded by _lock
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """In a child there is no thread; the first call that meets a sleeping thing starts one."""
         self._lock = threading.RLock()
         self._thread = None
+        self._told = False
         for inherited in (self._bell, self._hears):
             if inherited is not None:
                 inherited.close()
@@ -78,13 +85,23 @@ class Refresher:
         self._bell = self._hears = self._round = None
         self._things = weakref.WeakSet()
 
-    def watch(self, thing: Refreshed, /) -> None:
-        """Look after ``thing`` from now on."""
+    def watch(self, thing: Refreshed, /) -> str:
+        """Look after ``thing`` from now on; returns why that cannot be, for people: then it stays asleep."""
         with self._lock:
-            self._things.add(thing)
-            thing.asleep = False
-            self._start()
+            try:
+                self._start()
+            except (RuntimeError, OSError) as exc:  # no more threads, or descriptors, for this process
+                why = f"{type(exc).__name__}: {exc}"
+                first, self._told = not self._told, True
+            else:
+                why, first = "", False
+                self._told = False
+                self._things.add(thing)
+                thing.asleep = False
+        if first:
+            complain("the thread that resolves names cannot be started: %s", why, exc_info=False)
         self.wake()
+        return why
 
     def forget(self, thing: Refreshed, /) -> None:
         """Do not look after it any more."""
@@ -103,36 +120,68 @@ class Refresher:
                 pass  # it has been rung already, or the thread has just ended
 
     def _start(self) -> None:
-        if self._thread is None:
-            self._bell, hears = socket.socketpair()
-            for sock in (self._bell, hears):
+        if self._thread is not None and self._thread.is_alive():
+            return
+        bell, hears = socket.socketpair()
+        try:
+            for sock in (bell, hears):
                 sock.setblocking(False)
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._run, args=(hears,), name="resilient-refresher", daemon=True
             )
-            self._thread.start()
+            self._thread, self._bell = thread, bell
+            thread.start()
+        except BaseException:
+            self._thread = self._bell = None
+            bell.close()
+            hears.close()
+            raise
 
     def _run(self, hears: socket.socket) -> None:
-        with selectors.DefaultSelector() as selector, hears:
-            selector.register(hears, selectors.EVENT_READ)
-            self._hears, self._round = hears, (round_ := Round(selector, self._clock))
-            while True:
-                with self._lock:
-                    things = list(self._things)
-                    if not things and not round_.busy:
-                        self._thread = None
-                        if self._bell is not None:
-                            self._bell.close()
-                        self._bell = self._hears = self._round = None
-                        return
-                left = round_.begin(things)
-                del things  # held weakly while we wait
-                round_.wait(min(left, LONGEST_WAIT))
+        me = threading.current_thread()
+        try:
+            with selectors.DefaultSelector() as selector, hears:
+                selector.register(hears, selectors.EVENT_READ)
+                self._hears, self._round = hears, Round(selector, self._clock)
+                self._serve(me, hears, self._round)
+        except BaseException as exc:
+            complain("the thread that resolves names ends; the next call begins another")
+            for thing in self._ended(me):
                 try:
-                    while hears.recv(4_096):
-                        pass
-                except BlockingIOError:
+                    thing.broke(exc)  # who waits for it waits in vain
+                except Exception:
+                    complain("%r could not be told", thing)
+
+    def _serve(self, me: threading.Thread, hears: socket.socket, round_: Round) -> None:
+        while True:
+            with self._lock:
+                things = list(self._things)
+                if not things and not round_.busy:
+                    self._ended(me)  # under the same lock: who comes later begins another
+                    return
+            left = round_.begin(things)
+            del things  # held weakly while we wait
+            round_.wait(min(left, LONGEST_WAIT))
+            try:
+                while hears.recv(4_096):
                     pass
+            except BlockingIOError:
+                pass
+
+    def _ended(self, thread: threading.Thread) -> list[Refreshed]:
+        """This thread is none any more, for whatever reason: what it looked after sleeps, until the next call that
+        needs it."""
+        with self._lock:
+            if self._thread is not thread:
+                return []
+            self._thread = None
+            if self._bell is not None:
+                self._bell.close()
+            self._bell = self._hears = self._round = None
+            things, self._things = list(self._things), weakref.WeakSet()
+            for thing in things:
+                thing.asleep = True
+            return things
 
     def run_due(self) -> float | None:
         """Look after what is due, and wait for the answers; seconds until the next, or None where there is nothing to
@@ -144,6 +193,7 @@ class Refresher:
             round_.begin(things)
             while round_.busy:
                 round_.wait(LONGEST_WAIT)
+                round_.begin(things)
         if not things:
             return None
         return max(0.0, min(each.due for each in things) - self._clock.monotonic())
@@ -161,6 +211,9 @@ class Round:
         self._selector = selector
         self._clock = clock
         self._asking: dict[int, Exchange | None] = {}  # by the id of the thing
+        self._resting: dict[int, float] = {}  # until when one is left alone, by its id
+        self._loaded = False  # what asking needs; not everything that is looked after asks
+        self._sick: weakref.WeakSet[Any] = weakref.WeakSet()  # of whose bugs was told
         self._real = SYSTEM_CLOCK.monotonic
 
     @property
@@ -171,14 +224,21 @@ class Round:
     def begin(self, things: list[Any]) -> float:
         """Ask for what is due and not asked for yet; seconds until something else is."""
         now = self._clock.monotonic()
-        for thing in things:
-            if id(thing) not in self._asking and thing.due <= now:
-                self._asking[id(thing)] = None
-                self._step(thing, thing.begin(), None)
-        idle = (
-            each.due - now for each in things if id(each) not in self._asking
-        )  # also those that asked nobody
-        return max(0.0, min(idle, default=float("inf")))
+        self._resting = {key: until for key, until in self._resting.items() if until > now}
+        idle = [each for each in things if id(each) not in self._asking]
+        due = [each for each in idle if self._due(each) <= now]
+        due.sort(key=self._due)
+        for thing in due:
+            if len(self._asking) >= MOST_ASKED:
+                return float("inf")  # the end of one of them is the beginning of the next
+            self._asking[id(thing)] = None
+            self._step(thing, None, None)
+        left = [self._due(each) - now for each in idle if id(each) not in self._asking]
+        return max(0.0, min(left, default=float("inf")))  # also of those that asked nobody
+
+    def _due(self, thing: Any) -> float:
+        due: float = thing.due
+        return max(due, self._resting.get(id(thing), due))
 
     def wait(self, seconds: float) -> None:
         """Wait for answers, at most so long, and hand them on."""
@@ -200,26 +260,44 @@ class Round:
                 exchange.abandon()
         self._selector.close()
 
-    def _step(self, thing: Any, steps: Steps[Answer], answer: dns.message.Message | Broken | None) -> None:
-        """Hand an answer to the questions of a thing, and ask the next."""
+    def _step(
+        self, thing: Any, steps: Steps[Answer] | None, answer: dns.message.Message | Broken | None
+    ) -> None:
+        """Hand an answer to the questions of a thing, and ask the next. Whatever goes wrong is this thing's alone."""
         try:
-            if answer is None:
-                question = next(steps)
-            elif isinstance(answer, Broken):
-                question = steps.throw(answer)
-            else:
-                question = steps.send(answer)
-        except StopIteration as end:
-            del self._asking[id(thing)]
-            thing.finish(end.value)
-        except Exception as exc:  # a bug: it must not end the thread for everybody
-            logger().exception("%r could not be refreshed", thing)
-            del self._asking[id(thing)]
-            thing.broke(exc)
-        else:
-            exchange = Exchange(question, self._selector, lambda found: self._step(thing, steps, found))
+            if steps is None:
+                steps = thing.begin()
+            try:
+                if answer is None:
+                    question = next(steps)
+                elif isinstance(answer, Broken):
+                    question = steps.throw(answer)
+                else:
+                    question = steps.send(answer)
+            except StopIteration as end:
+                del self._asking[id(thing)]
+                thing.finish(end.value)
+                self._sick.discard(thing)
+                return
+            if not self._loaded:
+                load_unforked(load)
+                self._loaded = True
+            exchange = Exchange(question, self._selector, partial(self._step, thing, steps))
             self._asking[id(thing)] = exchange
             exchange.ask(self._real())
+        except Exception as exc:
+            begun = self._asking.pop(id(thing), None)
+            if begun is not None:
+                begun.drop()
+            if thing not in self._sick:
+                self._sick.add(thing)
+                complain("%r could not be refreshed; what follows from it is not logged", thing)
+            try:
+                thing.broke(exc)
+            except Exception:  # noqa: S110 - as a rule the same again, and that was told
+                pass
+            if thing.due <= self._clock.monotonic():  # or it would be asked for without a pause
+                self._resting[id(thing)] = self._clock.monotonic() + REST
 
 
 class Services:

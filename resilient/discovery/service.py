@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from .refresher import Refresher
 
 
+def complain(text: str, *args: object, exc_info: bool = True) -> None:
+    """Log a fault of ours. Handlers and filters are the user's: theirs must not end the thread either."""
+    try:
+        logger().error(text, *args, exc_info=exc_info)
+    except Exception:  # noqa: S110 - whom could we tell?
+        pass
+
+
 class Asks(Protocol):
     """What a Service is looked up with."""
 
@@ -98,10 +106,10 @@ class Service:
             before = self._resolution.status
             self._resolution.tell(answer, self._clock.monotonic())
             after = self._resolution.status
-        self._tell(answer, before, after)
         self._publish()
+        self._tell(answer, before, after)  # last: a handler or filter of the user's may raise
 
-    def broke(self, exc: Exception, /) -> None:
+    def broke(self, exc: BaseException, /) -> None:
         """A bug of ours ended the questions: what is known stays in force."""
         self.finish(Answer(Kind.FAILED, why=type(exc).__name__))
 
@@ -115,7 +123,10 @@ class Service:
                 waiters, self._waiters = self._waiters, []
             listeners = list(self._listeners) if changed else []
         for listener in listeners:
-            listener.changed()
+            try:
+                listener.changed()
+            except Exception:  # the others are to be told all the same
+                complain("%r failed on new addresses of %s", listener, self.name)
         for wake in waiters:
             wake()
 
@@ -140,7 +151,14 @@ class Service:
 
     # --------------------------------------------------------------------------------------------------- for callers
     def start(self) -> None:
-        self._refresher.watch(self)
+        with self._lock:
+            if self.asleep:
+                self._resolution.wake(self._clock.monotonic())
+        self._publish()
+        failed = self._refresher.watch(self)
+        if failed:
+            with self._lock:
+                self._resolution.why = failed
 
     def listen(self, listener: Listener, /) -> None:
         with self._lock:

@@ -11,6 +11,8 @@ Three kinds of answers, each with its own grace (Envoy got two of them wrong, at
 ::
 
     unresolved --found--> ready --empty--> fading --grace over, or a connect failed--> empty
+                            |                                                            ^
+                            +---------------empty, and a connect failed just now---------+
                             ^ \\--failed--> stale  --too old, and no certificate-----> unresolved
                             +------------------found again, from anywhere------------------+
 """
@@ -90,6 +92,7 @@ class Resolution:
         "_failures",
         "_found_at",
         "_rand",
+        "_refused",
         "_verified",
         "addresses",
         "answered",
@@ -110,6 +113,7 @@ class Resolution:
         self._found_at = float("-inf")
         self._empty_since: float | None = None
         self._failures = 0
+        self._refused: dict[Address, float] = {}  # those in the set to which a connect failed, and when
 
     def tell(self, answer: Answer, now: float, /) -> None:
         """An answer came."""
@@ -118,6 +122,8 @@ class Resolution:
         if answer.kind is Kind.FOUND:
             self.addresses, self.status, self.why = answer.addresses, READY, ""
             self._found_at, self._empty_since, self._failures = now, None, 0
+            if self._refused:
+                self._refused = {each: at for each, at in self._refused.items() if each in answer.addresses}
             self.due = now + self._jittered(min(LONGEST, max(SHORTEST, answer.ttl)))
         elif answer.kind is Kind.EMPTY:
             self._failures = 0
@@ -142,8 +148,16 @@ class Resolution:
         elif not self._verified and self.status == STALE and now - self._found_at > STALE_LIMIT:
             self._drop(UNRESOLVED)
 
+    def wake(self, now: float, /) -> None:
+        """Nobody asked for a while, and somebody will again: what may be wrong by now is known no longer."""
+        self.age(now)
+        if now - self._asked_at > STALE_LIMIT and not (self._verified and self.addresses):
+            self.answered = False
+
     def connect_failed(self, address: Address, now: float, /) -> None:
         """A connection to an endpoint could not be made: ask again soon."""
+        if address in self.addresses:
+            self._refused[address] = now
         if self._empty_since is not None:
             self._drop(EMPTY)
         elif self.status == STALE and not self._verified:
@@ -161,6 +175,10 @@ class Resolution:
             self._drop(EMPTY)
             self.due = now + self._jittered(EMPTY_REFRESH)
             return
+        if any(now - at <= EMPTY_GRACE for at in self._refused.values()):
+            self._drop(EMPTY)  # two witnesses: nobody listens there, and no name leads there
+            self.due = now + self._jittered(SOON)
+            return
         if self._empty_since is None:
             self._empty_since = now
         self.status = FADING
@@ -168,7 +186,7 @@ class Resolution:
         self.age(now)
 
     def _drop(self, status: str) -> None:
-        self.addresses, self.status, self._empty_since = (), status, None
+        self.addresses, self.status, self._empty_since, self._refused = (), status, None, {}
 
     def _jittered(self, seconds: float) -> float:
         return seconds * (0.8 + 0.4 * self._rand())

@@ -50,7 +50,7 @@ class Exchange:
         self._server: Address | None = None
         self._sock: socket.socket | None = None
         self._tcp = False
-        self._in = b""
+        self._in = bytearray()
         self._out = b""
         self._why = "no nameserver"
 
@@ -75,23 +75,27 @@ class Exchange:
         if self._sock is not None:
             self._sock.close()
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Nobody wants the answer any more."""
         sock, self._sock = self._sock, None
         if sock is not None:
-            self._selector.unregister(sock)
+            try:
+                self._selector.unregister(sock)
+            except KeyError:
+                pass  # it could not be registered
             sock.close()
 
     # -------------------------------------------------------------------------------------------------- its steps
     def ask(self, now: float) -> None:
         """Ask the first nameserver, or the next."""
-        self._drop()
+        self.drop()
         for seconds, server in self._places:
             self._server, self.due = server, now + seconds
             try:
                 self._open(tcp=False)
             except OSError as exc:
                 self._why = f"{server}: {type(exc).__name__}"
-                self._drop()
+                self.drop()
                 continue
             return
         self._done(Broken(f"{self.question.name} {self.question.kind}: {self._why}"))
@@ -101,7 +105,7 @@ class Exchange:
         host, port = self._server
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._sock = sock = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
-        self._tcp, self._in = tcp, b""
+        self._tcp, self._in = tcp, bytearray()
         self._selector.register(sock, selectors.EVENT_WRITE if tcp else selectors.EVENT_READ, self)
         sock.setblocking(False)
         wire = self._query.to_wire()
@@ -126,16 +130,17 @@ class Exchange:
             if not self._out:
                 self._selector.modify(sock, selectors.EVENT_READ, self)
             return None
-        data = sock.recv(_LONGEST)
+        whole = 2 + (struct.unpack("!H", self._in[:2])[0] if len(self._in) >= 2 else 0)
+        data = sock.recv(whole - len(self._in))  # no more than this message: there is no other to wait for
         if not data:
             raise ConnectionResetError
         self._in += data
-        if len(self._in) < 2 or len(self._in) < 2 + struct.unpack("!H", self._in[:2])[0]:
+        if len(self._in) < whole or whole == 2:
             return None
-        return self._parse(self._in[2:])
+        return self._parse(bytes(self._in[2:]))
 
     def _parse(self, data: bytes) -> dns.message.Message | None:
-        """A message that answers the question; None where it does not, and may be forged."""
+        """A message that answers the question; None where a packet does not, and may be forged."""
         import dns.exception
         import dns.message
 
@@ -145,7 +150,11 @@ class Exchange:
             if self._tcp:
                 raise
             return None
-        return message if self._query.is_response(message) else None
+        if self._query.is_response(message):
+            return message
+        if self._tcp:
+            raise ValueError("this answers another question")
+        return None
 
     def _judge(self, message: dns.message.Message, now: float) -> None:
         import dns.flags
@@ -153,14 +162,14 @@ class Exchange:
         code = message.rcode().name
         if message.flags & dns.flags.TC and not self._tcp:
             # A truncated answer is never used, as some resolvers do: it would drop most of the pods.
-            self._drop()
+            self.drop()
             self.due = max(self.due, now + TRIES[0])
             try:
                 self._open(tcp=True)
             except OSError as exc:
                 self._failed(type(exc).__name__, now)
         elif code in ("NOERROR", "NXDOMAIN"):
-            self._drop()
+            self.drop()
             self._done(message)
         else:
             self._failed(code, now)

@@ -258,6 +258,27 @@ def _may_pass(causes: list[BaseException]) -> bool:
     return True
 
 
+_NOBODY_THERE = frozenset(
+    (
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.EHOSTUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETUNREACH,
+        errno.ETIMEDOUT,
+    )
+)
+
+
+def unreachable(exc: BaseException, /) -> bool:
+    """Whether a connection failed because of the other side. Not where the caller's time was over, or this process has
+    no descriptors or ports left: that says nothing about whether anybody is there."""
+    if type(exc).__name__ == "ConnectTimeout":  # at the deadline it is a `TimedOut`
+        return True
+    return any(isinstance(cause, OSError) and cause.errno in _NOBODY_THERE for cause in _causes(exc))
+
+
 _REFUSED_STREAM, _HTTP_1_1_REQUIRED, _ENHANCE_YOUR_CALM = 0x7, 0xD, 0xB
 
 

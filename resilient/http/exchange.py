@@ -6,6 +6,8 @@ killed without suspending."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from ..core.errors import TimedOut
@@ -136,7 +138,7 @@ class AsyncExchange(Base):
         from ..core.loops import running_loop
 
         clock, pool = attempt.clock, self.pool
-        connection = pool.take(clock(), running_loop() or TRIO, fresh=attempt.fresh)
+        connection = pool.take(clock(), running_loop() or trio_run(), fresh=attempt.fresh)
         attempt.reused = connection.uses > 1
         try:
             try:
@@ -174,11 +176,39 @@ class AsyncExchange(Base):
         self.pool.close()
 
 
-class _Trio:
-    """Stands for trio's loop, of which there is one per thread and which is never asked for."""
+class TrioRun:
+    """One ``trio.run``, as the event loop that its connections belong to."""
+
+    def __init__(self, trio: Any) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._finished: type[RuntimeError] = trio.RunFinishedError
+        self.call_soon_threadsafe: Callable[[Callable[[], None]], None] = self._token.run_sync_soon
 
     def is_closed(self) -> bool:
+        try:
+            self.call_soon_threadsafe(_nothing)
+        except self._finished:
+            return True
         return False
 
 
-TRIO = _Trio()
+def trio_run() -> TrioRun:
+    """That of the caller."""
+    trio: Any = sys.modules["trio"]
+    run: TrioRun
+    global _OF_RUN
+    if _OF_RUN is None:
+        _OF_RUN = trio.lowlevel.RunVar("resilient")
+    try:
+        run = _OF_RUN.get()
+    except LookupError:
+        run = TrioRun(trio)
+        _OF_RUN.set(run)
+    return run
+
+
+_OF_RUN: Any = None
+
+
+def _nothing() -> None:
+    """Only to be asked for."""

@@ -14,6 +14,7 @@ from ..config.center import CENTER
 from ..config.settings import SETTINGS
 from ..core.clock import Clock
 from ..core.errors import PolicyError
+from ..core.forks import tell_after_fork
 from ..core.pipeline import Pipeline, is_async
 from ..core.policy import Policy
 from ..discovery.address import Address, parse_address
@@ -47,8 +48,12 @@ class Outside:
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._exchanges: dict[tuple[str, str, int | None], Any] = {}  # guarded by _lock
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.RLock()
 
     def send(self, request: Any, attempt: Attempt) -> Any:
         url = request.url
@@ -107,6 +112,7 @@ class Wiring:
         )
         self.proxy = None if proxy is None else _core_proxy(binding, proxy)
         self.dials_elsewhere = uds is not None
+        self._kind, self._backend = _drivers(asynchronous)
         self._options = {"uds": uds, "local_address": local_address, "socket_options": socket_options}
         self._pool: dict[str, Any] = {}
         if limits is not None:
@@ -117,23 +123,43 @@ class Wiring:
 
     def exchange(self, url: Any, pin: tuple[str, int] | None = None) -> Any:
         """What sends to the URL's origin, dialling ``pin`` where one is given."""
-        from .astreams import AsyncBackend
-        from .exchange import AsyncExchange, SyncExchange
-        from .streams import Backend
-
         core = self.binding.core
         pin = None if self.proxy is not None else pin
         tunnelled = self.proxy is not None
-        backend: Any = (
-            AsyncBackend(core, pin) if self.asynchronous else Backend(core, pin, tunnelled=tunnelled)
+        backend = (
+            self._backend(core, pin) if self.asynchronous else self._backend(core, pin, tunnelled=tunnelled)
         )
         pool = core.AsyncConnectionPool if self.asynchronous else core.ConnectionPool
-        kind: Any = AsyncExchange if self.asynchronous else SyncExchange
         factory = pool(
             ssl_context=self.ssl_context, proxy=self.proxy, network_backend=backend, **self._options
         )
         origin = core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/").origin
-        return kind(self.binding, factory, origin, tunnelled=tunnelled, **self._pool)
+        return self._kind(self.binding, factory, origin, tunnelled=tunnelled, **self._pool)
+
+    def elsewhere(self, url: Any) -> Any:
+        """What sends where a redirect leads. A Service of the cluster is dialled by its absolute name: the search list
+        would lead one that does not exist to a stranger."""
+        dns = None if self.proxy is not None or self.dials_elsewhere else SETTINGS.dns
+        try:
+            name = None if dns is None else dns.absolute(url.host)
+        except PolicyError:  # not the caller's own words, but a server's
+            name = None
+        port = url.port or _DEFAULT_PORTS.get(url.scheme, 0)
+        return self.exchange(url, None if name is None else (name, port))
+
+
+def _drivers(asynchronous: bool) -> tuple[Any, Any]:
+    """What sends, and what dials. Imported when a client is made, and not by the thread that finds a new pod: a child
+    that is forked meanwhile would wait for the lock of that import for ever."""
+    from .exchange import AsyncExchange, SyncExchange
+
+    if asynchronous:
+        from .astreams import AsyncBackend
+
+        return AsyncExchange, AsyncBackend
+    from .streams import Backend
+
+    return SyncExchange, Backend
 
 
 def assemble(
@@ -162,16 +188,22 @@ def assemble(
             shown = where or Address(base_url.host, base_url.port or _DEFAULT_PORTS.get(base_url.scheme, 0))
             return Fixed(shown, wiring.exchange(base_url, where))
         breakers = [each for each in dependency.pipeline if isinstance(each, CircuitBreaker)]
+
+        def renew() -> None:
+            for breaker in breakers:
+                breaker.renew()
+
         return Endpoints(
             dependency.name,
             source,
             lambda address: wiring.exchange(base_url, address),
             retire=lambda exchange: exchange.retire(),
             options=replace(breakers[0].options, listeners=(), storage=None) if breakers else None,
+            replaced=renew,
             clock=dependency.clock,
         )
 
-    return locate, Outside(wiring.exchange)
+    return locate, Outside(wiring.elsewhere)
 
 
 def _wrong_place(endpoints: Any, port: Any) -> str:

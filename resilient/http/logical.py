@@ -41,6 +41,7 @@ class Logical:
         evidence: how far the last attempt got.
         unknown: whether an attempt may have happened, and nothing is known of it.
         address: the endpoint of the last attempt.
+        attempt: the last one, from before it was sent anywhere.
         repeatable: whether the request may be sent again after it may have happened.
         response: the answer of the last attempt that got one, while the hop lasts.
         hops: requests of it that were handed to us, and whether the last was a redirect's.
@@ -53,6 +54,7 @@ class Logical:
         "_hop",
         "_redirect",
         "address",
+        "attempt",
         "attempts",
         "body",
         "busy",
@@ -73,6 +75,7 @@ class Logical:
         self.deadline: float | None = None
         self.key: str | None = None
         self.made_key = False
+        self.attempt: Any = None
         self.attempts = 0
         self.tried: list[Any] = []
         self.fresh = False

@@ -14,10 +14,11 @@ from ..balance.endpoints import Endpoints, Fixed
 from ..core import tracing
 from ..core.call import CURRENT, Call
 from ..core.errors import TimedOut
+from ..core.forks import tell_after_fork
 from ..core.outcome import IGNORED, SUCCESS, Evidence, Unfinished, attach
 from ..core.pipeline import Pipeline
 from ..core.policy import Site
-from .attempt import Attempt, failure, stale
+from .attempt import Attempt, failure, stale, unreachable
 from .body import ResponseBody
 from .hints import Finding, answer
 from .logical import STATE, Answered, Dependency, Logical
@@ -26,6 +27,9 @@ Places = Endpoints[Any] | Fixed[Any]
 
 FIRST_ANSWER = 5.0
 """Seconds: the longest that a call waits until anything is known of its Service."""
+MOST_TRIED = 10
+"""Endpoints that a call has tried after which it does not move to another at once: where ten refuse, the eleventh would
+too, and a thousand of them take seconds of CPU. Retries still go to others."""
 
 
 class Base:
@@ -42,8 +46,12 @@ class Base:
         self.outside = outside
         self._locate = locate
         self._places: Places | None = None
-        self._lock = threading.Lock()  # held while they are located
+        self._lock = threading.RLock()  # held while they are located
         self._runs: dict[str, Callable[[Any], Any]] = {}  # by method; two threads may bind one twice, no more
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.RLock()
 
     @property
     def endpoints(self) -> Places:
@@ -51,9 +59,11 @@ class Base:
         places = self._places
         if places is None:
             with self._lock:
+                if self._places is None:
+                    found = self._locate()
+                    if self._places is None:  # a signal handler's call may have come between
+                        self._places = found
                 places = self._places
-                if places is None:
-                    places = self._places = self._locate()
         return places
 
     @property
@@ -75,8 +85,6 @@ class Base:
         now = dependency.clock.monotonic()
         if call.deadline is not None and call.deadline <= now:
             raise dependency.no_time_left()
-        endpoint, permit = self.endpoints.pick(logical.tried, now)
-        logical.begin_attempt(endpoint)
         attempt = Attempt(
             call.deadline,
             clock=dependency.clock.monotonic,
@@ -85,10 +93,13 @@ class Base:
             fresh=logical.fresh,
             body=logical.body,
         )
+        attempt.began = now
+        logical.attempt = attempt
+        attempt.permit = self.endpoints.pick(logical.tried, now, attempt)
+        logical.begin_attempt(attempt.endpoint)
         tracer = tracing.TRACER
         if tracer is not None:
             attempt.span = tracer.begin(request.method, request.url, attempt.headers, logical.attempts - 1)
-        attempt.endpoint, attempt.permit, attempt.began = endpoint, permit, now
         return attempt
 
     def _patience(self, call: Call) -> float:
@@ -105,8 +116,12 @@ class Base:
         found = failure(exc, attempt, foreign=attempt.endpoint.exchange.foreign)
         logical.ended(found.evidence)
         # What is no Exception is a cancellation; where the attempt's time is over, it is that of our own time-out.
-        ended_by_us = isinstance(exc, Exception) or attempt.overdue()
-        self._heard(attempt, found if ended_by_us else found._replace(verdict=IGNORED))
+        seen = (
+            exc
+            if isinstance(exc, Exception) or not attempt.overdue()
+            else TimedOut("as policies will see it")
+        )
+        self._heard(attempt, found, seen)
         self._left(attempt)
         if attempt.span is not None:
             attempt.span.end(error=exc)
@@ -135,9 +150,13 @@ class Base:
         endpoints = self.endpoints
         if not isinstance(endpoints, Endpoints) or not found.transient:
             return False
-        if found.evidence is Evidence.NOT_SENT:
+        if found.evidence is Evidence.NOT_SENT and unreachable(exc):
             endpoints.connect_failed(attempt.endpoint)
-        return found.evidence in (Evidence.NOT_SENT, Evidence.REFUSED) and endpoints.untried(logical.tried)
+        return (
+            found.evidence in (Evidence.NOT_SENT, Evidence.REFUSED)
+            and len(logical.tried) < MOST_TRIED
+            and endpoints.untried(logical.tried)
+        )
 
     def _answered(self, response: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""
@@ -147,18 +166,21 @@ class Base:
             keyed = dependency.profile.honours
             found = answer(status, response.headers, keyed=keyed, wall=dependency.clock.time)
         logical.ended(Evidence.ANSWERED if found is None else found.evidence)
-        self._heard(attempt, found)
-        if attempt.span is not None:
-            attempt.span.end(status=status)
-        stream, unfinished = response.stream, None
+        stream, unfinished, error = response.stream, None, None
         if isinstance(stream, ResponseBody):
             unfinished = Unfinished(response, stream)
+        if found is not None:
+            error = self._as_failure(response, unfinished, found, logical)
+        self._heard(attempt, found, error)
+        if attempt.span is not None:
+            attempt.span.end(status=status)
+        if unfinished is not None:
             unfinished.on_end(lambda exc: self._left(attempt))  # it loads the endpoint until then
             stream.on_end = unfinished.end
         else:
             self._left(attempt)
-        if found is not None:
-            raise self._as_failure(response, unfinished, found, logical)
+        if error is not None:
+            raise error
         logical.response = response
         return unfinished or response
 
@@ -185,22 +207,25 @@ class Base:
         leaves = [*(endpoint.exchange for endpoint in places or ()), self.outside]
         return {id(leaf): leaf for leaf in leaves}.values()
 
-    def _heard(self, attempt: Attempt, found: Finding | None) -> None:
-        """The endpoint learns how it went: ``found`` is None where all is well."""
-        if self.endpoints.watched:
+    def _heard(self, attempt: Attempt, found: Finding | None, exc: BaseException | None) -> None:
+        """The endpoint learns how it went: ``found`` and ``exc`` are None where all is well."""
+        endpoints = self.endpoints
+        if isinstance(endpoints, Endpoints):
             now = self.dependency.clock.monotonic()
             verdict, penalty = SUCCESS, 0.0
             if found is not None:
-                verdict = found.verdict
+                given_up = not isinstance(exc, Exception)
+                verdict = IGNORED if given_up or endpoints.ignores(exc) else found.verdict
                 if found.evidence is Evidence.DECLINED:
                     penalty = found.retry_after or PENALTY
             # Without the time that it took to connect: that is not paid again.
             latency = now - (attempt.sent_at or attempt.began)
             attempt.endpoint.heard(attempt.permit, verdict, latency, now, penalty)
 
-    def _left(self, attempt: Attempt) -> None:
-        if self.endpoints.watched:
-            attempt.endpoint.leave()
+    def _left(self, attempt: Attempt | None) -> None:
+        """It is not in flight any more; said again where an exception may have come between (a signal handler's)."""
+        if attempt is not None and attempt.endpoint is not None:
+            attempt.endpoint.leave(attempt)
 
     def _returned(self, request: Any, result: Any, logical: Logical) -> Any:
         response = result.result if result.__class__ is Unfinished else result
@@ -255,7 +280,10 @@ class SyncTransport(Base):
             return self._returned(request, self._run(request.method)(request), logical)
         except Answered as answered:
             return self._gave_answer(request, answered, logical)
-        except Exception as exc:
+        except BaseException as exc:
+            self._left(logical.attempt)
+            if not isinstance(exc, Exception):
+                raise
             error = dependency.ended(exc, request, logical, call)
             if error is exc:
                 raise
@@ -276,16 +304,22 @@ class SyncTransport(Base):
         call = CURRENT.get()
         endpoints = self.endpoints
         if endpoints.unknown and isinstance(endpoints, Endpoints):
-            endpoints.wait(self._patience(call), self.dependency.clock)
+            endpoints.wait(self._patience(call))
         while True:
-            attempt = self._try(request, logical, call)
             try:
-                response = attempt.endpoint.exchange.send(request, attempt)
-            except BaseException as exc:
-                if self._failed(exc, attempt, request, logical):
-                    continue
+                attempt = self._try(request, logical, call)
+                try:
+                    response = attempt.endpoint.exchange.send(request, attempt)
+                except BaseException as exc:
+                    if self._failed(exc, attempt, request, logical):
+                        continue
+                    raise
+                return self._answered(response, attempt, logical)
+            except Answered:
                 raise
-            return self._answered(response, attempt, logical)
+            except BaseException:
+                self._left(logical.attempt)
+                raise
 
     def close(self) -> None:
         """Close every connection that is idle; the others when they come back."""
@@ -319,7 +353,10 @@ class AsyncTransport(Base):
             return self._returned(request, await self._run(request.method)(request), logical)
         except Answered as answered:
             return self._gave_answer(request, answered, logical)
-        except Exception as exc:
+        except BaseException as exc:
+            self._left(logical.attempt)
+            if not isinstance(exc, Exception):
+                raise
             error = dependency.ended(exc, request, logical, call)
             if error is exc:
                 raise
@@ -342,14 +379,20 @@ class AsyncTransport(Base):
         if endpoints.unknown and isinstance(endpoints, Endpoints):
             await endpoints.await_(self._patience(call))
         while True:
-            attempt = self._try(request, logical, call)
             try:
-                response = await attempt.endpoint.exchange.send(request, attempt)
-            except BaseException as exc:
-                if self._failed(exc, attempt, request, logical):
-                    continue
+                attempt = self._try(request, logical, call)
+                try:
+                    response = await attempt.endpoint.exchange.send(request, attempt)
+                except BaseException as exc:
+                    if self._failed(exc, attempt, request, logical):
+                        continue
+                    raise
+                return self._answered(response, attempt, logical)
+            except Answered:
                 raise
-            return self._answered(response, attempt, logical)
+            except BaseException:
+                self._left(logical.attempt)
+                raise
 
     async def aclose(self) -> None:
         """Close every connection that is idle; the others when they come back."""

@@ -15,6 +15,7 @@ from resilient.balance.endpoint import DECAY, NOISE, PENALTY, Endpoint
 from resilient.balance.p2c import FEW, among, choose
 from resilient.core.outcome import FAILURE, IGNORED, SUCCESS, Verdict
 from resilient.discovery.address import Address
+from tests.balance.calls import Call
 
 Outcome = tuple[float, Verdict]
 
@@ -30,22 +31,22 @@ def shares(
     random.seed(seed)
     them = endpoints(n)
     hits: Counter[int] = Counter()
-    ends: list[tuple[float, int, Endpoint[None], float, Verdict]] = []
+    ends: list[tuple[float, int, Call, float, Verdict]] = []
     now, count = 0.0, 0
     while now < seconds:
         now += random.expovariate(rate)
         while ends and ends[0][0] <= now:
-            at, _, endpoint, latency, verdict = heapq.heappop(ends)
-            endpoint.heard(None, verdict, latency, at)
-            endpoint.leave()
+            at, _, call, latency, verdict = heapq.heappop(ends)
+            call.endpoint.heard(None, verdict, latency, at)
+            call.endpoint.leave(call)
         chosen = choose(them, now)
         assert chosen is not None
         number = them.index(chosen)
         hits[number] += 1
-        chosen.enter_anyway()
+        chosen.enter_anyway(call := Call())
         latency, verdict = outcome(number)
         count += 1
-        heapq.heappush(ends, (now + latency, count, chosen, latency, verdict))
+        heapq.heappush(ends, (now + latency, count, call, latency, verdict))
     return [hits[i] / hits.total() for i in range(n)]
 
 
@@ -144,7 +145,7 @@ def test_of_a_new_one_a_single_call_finds_out(n: int) -> None:
         assert chosen is not None
         if chosen is them[0]:
             calls += 1
-            chosen.enter_anyway()
+            chosen.enter_anyway(Call())
     assert calls == 1, "it is not flooded before its first answer"
 
 
@@ -164,12 +165,14 @@ def test_a_latency_is_remembered_at_its_peak_and_fades() -> None:
 def test_load_grows_with_what_is_in_flight() -> None:
     (one,) = endpoints(1)
     one.heard(None, SUCCESS, 0.1, 0.0)
-    for n in range(3):
+    calls = [Call() for _ in range(3)]
+    for n, call in enumerate(calls):
         assert one.load(0.0) == pytest.approx(0.1 * (n + 1))
-        one.enter_anyway()
-    for _ in range(3):
-        one.leave()
-    one.leave()  # once too often, as after a fork
+        one.enter_anyway(call)
+        assert call.endpoint is one
+    for call in calls:
+        one.leave(call)
+        one.leave(call)  # once too often, as after a fork, or to make sure
     assert one.load(0.0) == pytest.approx(0.1)
 
 
@@ -181,7 +184,7 @@ def test_load_grows_with_what_is_in_flight() -> None:
         (IGNORED, 0.001, 5.0, PENALTY),  # it asks for less
         (IGNORED, 0.001, 20.0, 20.0),
         (IGNORED, 0.001, 1e9, 300.0),
-        (IGNORED, 0.001, 0.0, 0.0),  # cancelled: says nothing
+        (IGNORED, 2.0, 0.0, 2.0),  # given up: it would have taken at least that
         (SUCCESS, 0.0, 0.0, NOISE),
     ],
 )
@@ -200,7 +203,7 @@ def test_what_is_fit_again_begins_anew() -> None:
 
 def test_a_child_has_no_calls_in_flight() -> None:
     (one,) = endpoints(1)
-    one.enter_anyway()
+    one.enter_anyway(Call())
     one._lock.acquire()
     one.after_fork()
     assert one.load(0.0) == 0.0

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from examples.demo import runner, schedule
+from examples.demo.cluster.timeline import timeline
 from examples.demo.columns import TITLES
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +47,9 @@ def test_resilient_passes_and_the_baseline_charges_twice(tmp_path: Path) -> None
     picture = tmp_path / "out" / "scorecard.svg"
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    told: dict[str, Any] = json.loads(finish(start(scratch, "--json", "--svg", str(picture)), 0))
-    assert (told["seed"], told["fast"], told["passed"]) == (1, True, True)
+    whole: dict[str, Any] = json.loads(finish(start(scratch, "--json", "--svg", str(picture)), 0))
+    assert (whole["seed"], whole["fast"], whole["passed"]) == (1, True, True)
+    told = whole["service"]
     assert [tuple(each.values()) for each in told["faults"]] == list(schedule.plan(1, fast=True).faults)
     assert list(told["columns"]) == list(TITLES)
     arrivals = len(schedule.plan(1, fast=True).arrivals)
@@ -66,10 +68,18 @@ def test_resilient_passes_and_the_baseline_charges_twice(tmp_path: Path) -> None
     assert all(verdict["passed"] for verdict in told["verdicts"])
     assert "</svg>" in picture.read_text(encoding="utf-8")
     assert list(scratch.iterdir()) == []
+    card = whole["cluster"]["card"]
+    assert card["orders"] == len(timeline(1, fast=True).arrivals)
+    assert card["charged_twice"] == card["uncharged"] == 0
+    assert card["allowed"] == card["orders"], "what is protected was never degraded"
+    assert card["documents"][1] == 2, "the broken file and the one that degrades what is protected"
+    assert all(card["received"].values()), "every replica was found"
+    assert {"live", "stand-in", "off"} <= card["pages"].keys()
+    assert all(verdict["passed"] for verdict in whole["cluster"]["verdicts"])
 
 
 def test_a_key_that_payments_does_not_read_fails(tmp_path: Path) -> None:
-    told = finish(start(tmp_path, "--break-key"), 1)
+    told = finish(start(tmp_path, "--act", "1", "--break-key"), 1)
     assert "FAIL resilient: no double charge" in told
     assert "PASS resilient: no confirmed order without its charge" in told
 

@@ -79,6 +79,52 @@ def test_empty_is_believed_as_soon_as_a_connect_fails() -> None:
     assert (state.addresses, state.status) == ((), EMPTY)
 
 
+def test_empty_is_believed_at_once_where_a_connect_failed_just_before() -> None:
+    state = resolution((0.0, found(A, B)))
+    state.connect_failed(A, 4.0)
+    state.tell(NOTHING, 5.0)
+    assert (state.addresses, state.status) == ((), EMPTY), "two witnesses, whichever comes first"
+    assert state.due <= 6.2, "and it may come back any moment"
+
+
+def test_a_connect_that_failed_says_nothing_once_its_pod_is_gone_or_long_after() -> None:
+    state = resolution((0.0, found(A, B)))
+    state.connect_failed(A, 4.0)
+    state.tell(found(B), 5.0)
+    state.tell(NOTHING, 6.0)
+    assert (state.addresses, state.status) == ((B,), FADING)
+    later = resolution((0.0, found(A, B)))
+    later.connect_failed(A, 4.0)
+    later.tell(NOTHING, 4.0 + EMPTY_GRACE + 0.1)
+    assert (later.addresses, later.status) == ((A, B), FADING)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verified", "asleep", "answered"),
+    [
+        (found(A), False, STALE_LIMIT, True),
+        (found(A), False, STALE_LIMIT + 0.1, False),
+        (found(A), True, 1e6, True),  # a certificate proves who they are
+        (NOTHING, False, 1e6, False),  # by now there may be some
+        (NOTHING, True, 1e6, False),
+        (NOTHING, True, 1.0, True),
+    ],
+)
+def test_what_is_known_after_a_sleep(answer: Answer, verified: bool, asleep: float, answered: bool) -> None:
+    state = Resolution(verified=verified, rand=middle)
+    state.tell(answer, 0.0)
+    state.wake(asleep)
+    assert state.answered is answered
+    state.tell(found(B), asleep)
+    assert (state.answered, state.addresses) == (True, (B,))
+
+
+def test_what_faded_in_its_sleep() -> None:
+    state = resolution((0.0, found(A)), (5.0, NOTHING))
+    state.wake(5.0 + EMPTY_GRACE)
+    assert (state.addresses, state.status) == ((), EMPTY)
+
+
 def test_a_connect_that_fails_without_it_says_nothing_of_the_others() -> None:
     state = resolution((0.0, found(A, B, ttl=30.0)))
     state.connect_failed(A, 10.0)
@@ -167,6 +213,7 @@ class History(RuleBasedStateMachine):
         self.last_at = 0.0
         self.empty_since: float | None = None
         self.stale = False
+        self.refused: dict[Address, float] = {}
 
     def check(self, do: Callable[[], None]) -> None:
         do()
@@ -176,7 +223,7 @@ class History(RuleBasedStateMachine):
         if self.last and self.empty_since is None and not believed:
             self.last = ()
         if not self.last:
-            self.empty_since = None
+            self.empty_since, self.refused = None, {}
         assert self.state.addresses == self.last
 
     @rule(seconds=st.sampled_from([0.25, 1.0, 5.0, 14.0, 30.0, 61.0]))
@@ -188,11 +235,14 @@ class History(RuleBasedStateMachine):
     def it_is_found(self, some: set[Address], ttl: float) -> None:
         addresses = tuple(sorted(some))
         self.last, self.last_at, self.empty_since, self.stale = addresses, self.now, None, False
+        self.refused = {each: at for each, at in self.refused.items() if each in some}
         self.check(lambda: self.state.tell(found(*addresses, ttl=ttl), self.now))
 
     @rule()
     def it_is_empty(self) -> None:
-        if self.last and self.empty_since is None:
+        if any(self.now - at <= EMPTY_GRACE for at in self.refused.values()):
+            self.last = ()
+        elif self.last and self.empty_since is None:
             self.empty_since = self.now
         self.check(lambda: self.state.tell(NOTHING, self.now))
 
@@ -204,6 +254,8 @@ class History(RuleBasedStateMachine):
 
     @rule(address=st.sampled_from([A, B, C]))
     def a_connect_fails(self, address: Address) -> None:
+        if address in self.last:
+            self.refused[address] = self.now
         if self.last and self.empty_since is not None:
             self.last = ()
         elif self.stale and not self.verified:

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from resilient.core.events import RUNTIME
+from resilient.core.registry import REGISTRY
 from resilient.flags.state import NOTHING, publish
 from resilient.testing import ManualClock, Origin
 from tests.docs.pages import Block, Page
@@ -79,6 +81,7 @@ def run(page: Page) -> int:
     sys.modules[_MODULE] = module  # dataclasses, pickle and the like look a class's module up
     count = 0
     gc.collect()
+    others, REGISTRY._pipelines = REGISTRY._pipelines, weakref.WeakSet()  # of other tests, under the same names
     try:
         with contextlib.ExitStack() as stack:
             for block in page.blocks:
@@ -95,6 +98,7 @@ def run(page: Page) -> int:
         module.__dict__.clear()
         publish(NOTHING)
         gc.collect()
+        REGISTRY._pipelines = others
     if not RUNTIME.active or listeners != RUNTIME.listeners:
         raise Wrong(f"{page.name} leaves listeners behind, or the policies inactive")
     return count

@@ -29,6 +29,7 @@ from resilient.discovery.address import Address
 from resilient.discovery.source import Static
 from resilient.telemetry.metrics import MOST_NAMES, OTHER
 from resilient.testing import ManualClock
+from tests.balance.calls import Call
 
 from .collected import collecting
 
@@ -317,8 +318,8 @@ def test_endpoints_by_state_their_transitions_and_failed_lookups() -> None:
     source = Static([Address(f"10.0.0.{n}", 80) for n in range(3)])
     balanced = Endpoints("catalog-pods", source, str, retire=lambda _: None, options=options, clock=clock)
     with collecting() as seen:
-        endpoint, permit = balanced.pick((), 0.0)
-        endpoint.heard(permit, Verdict.FAILURE, 0.1, 0.0)
+        permit = balanced.pick((), 0.0, call := Call())
+        call.endpoint.heard(permit, Verdict.FAILURE, 0.1, 0.0)
         found = {
             at["state"]: value
             for at, value in seen.points("resilient.endpoints")

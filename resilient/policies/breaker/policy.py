@@ -215,6 +215,13 @@ class CircuitBreaker(Gate[Permit]):
         """Closed, with an empty window, whatever it was before."""
         self._state.force(None, self.clock.monotonic(), "reset by hand")
 
+    def renew(self) -> None:
+        """Closed, with an empty window, unless it was forced or disabled by hand: the callee was replaced as a whole.
+
+        Clients say so when none of a dependency's endpoints is left that there were.
+        """
+        self._state.renew("none of its endpoints is left")
+
     def observe(self, on: bool = True) -> None:
         """Let every call through while counting, opening and closing as if it did not: for a safe roll-out. What
         `force_open` forces holds all the same.

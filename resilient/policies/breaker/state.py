@@ -300,6 +300,17 @@ class BreakerState:
         if self._changes:
             self._tell()
 
+    def renew(self, reason: str) -> None:
+        """Closed, with an empty window: what it was told of is not there any more. Not where it is set by hand."""
+        with self._lock:
+            if self._manual is None:
+                old = self._state()
+                self._close()
+                if old != CLOSED:
+                    self._queue(old, CLOSED, reason, "endpoints", Totals(0, 0, 0), None)
+        if self._changes:
+            self._tell()
+
     def open_by_hand(self, now: float) -> None:
         with self._lock:
             if self._manual is None and self.closed is not None:
