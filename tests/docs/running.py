@@ -81,7 +81,10 @@ def run(page: Page) -> int:
     sys.modules[_MODULE] = module  # dataclasses, pickle and the like look a class's module up
     count = 0
     gc.collect()
-    others, REGISTRY._pipelines = REGISTRY._pipelines, weakref.WeakSet()  # of other tests, under the same names
+    others, REGISTRY._pipelines = (
+        REGISTRY._pipelines,
+        weakref.WeakSet(),
+    )  # of other tests, under the same names
     try:
         with contextlib.ExitStack() as stack:
             for block in page.blocks:
