@@ -32,14 +32,16 @@ class Base:
             extensions=attempt.extensions(request.extensions, trace, cut=True),
         )
 
-    def _raised(self, exc: Exception, attempt: Attempt) -> Exception | None:
+    def _raised(self, exc: BaseException, attempt: Attempt, given: Any) -> Exception | None:
         if not attempt.traced:
-            # A transport without trace events: its error's class is all that there is.
-            attempt.sent = type(exc).__name__ not in _NOT_SENT
+            # A transport without trace events: its error's class is all that there is; what bears another request is
+            # another client's, such as one that an application in this process uses. A cancellation proves nothing.
+            own = isinstance(exc, Exception) and getattr(exc, "_request", None) in (None, given)
+            attempt.sent = not (own and type(exc).__name__ in _NOT_SENT)
         return self._late(exc, attempt)
 
     def _late(self, exc: BaseException, attempt: Attempt) -> Exception | None:
-        if isinstance(exc, self.binding.sdk.TimeoutException) and attempt.overdue():
+        if isinstance(exc, (self.binding.sdk.TimeoutException, TimeoutError)) and attempt.overdue():
             return TimedOut("the attempt ran out of time while it waited for the network")
         return None
 
@@ -57,23 +59,34 @@ def _check(attempt: Attempt) -> None:
 
 def _timely(stream: Any, attempt: Attempt) -> Iterator[bytes]:
     for chunk in stream:
-        yield chunk
         _check(attempt)
+        yield chunk
 
 
 async def _atimely(stream: Any, attempt: Attempt) -> AsyncIterator[bytes]:
-    async for chunk in stream:
-        yield chunk
+    from ..core.loops import within
+
+    chunks = aiter(stream)
+    while True:
+        try:
+            chunk = await within(_left(attempt), anext, chunks)
+        except StopAsyncIteration:
+            return
         _check(attempt)
+        yield chunk
+
+
+def _left(attempt: Attempt) -> float | None:
+    return None if attempt.deadline is None else max(0.0, attempt.deadline - attempt.clock())
 
 
 class SyncWrapped(Base):
     """A sync transport of the user's."""
 
     def send(self, request: Any, attempt: Attempt) -> Any:
-        sdk = self.binding.sdk
+        sdk, given = self.binding.sdk, self._request(request, attempt, attempt.trace)
         try:
-            response = self.transport.handle_request(self._request(request, attempt, attempt.trace))
+            response = self.transport.handle_request(given)
             stream = response.stream
             if isinstance(stream, sdk.ByteStream):
                 return response
@@ -83,8 +96,8 @@ class SyncWrapped(Base):
                 finally:
                     stream.close()
                 return response
-        except Exception as exc:
-            error = self._raised(exc, attempt)
+        except BaseException as exc:
+            error = self._raised(exc, attempt, given)
             if error is None:
                 raise
             raise error from exc
@@ -102,14 +115,14 @@ class SyncWrapped(Base):
 
 
 class AsyncWrapped(Base):
-    """An async transport of the user's."""
+    """An async transport of the user's. What it does is ended at the deadline, which its own time-outs do not know."""
 
     async def send(self, request: Any, attempt: Attempt) -> Any:
-        sdk = self.binding.sdk
+        from ..core.loops import within
+
+        sdk, given = self.binding.sdk, self._request(request, attempt, attempt.atrace)
         try:
-            response = await self.transport.handle_async_request(
-                self._request(request, attempt, attempt.atrace)
-            )
+            response = await within(_left(attempt), self.transport.handle_async_request, given)
             stream = response.stream
             if isinstance(stream, sdk.ByteStream):
                 return response
@@ -121,8 +134,8 @@ class AsyncWrapped(Base):
                 finally:
                     await stream.aclose()
                 return response
-        except Exception as exc:
-            error = self._raised(exc, attempt)
+        except BaseException as exc:
+            error = self._raised(exc, attempt, given)
             if error is None:
                 raise
             raise error from exc

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 import resilient.httpx
-from resilient import Pipeline, Retry, TimedOut, Timeout
+from resilient import Bulkhead, Pipeline, Retry, TimedOut, Timeout
 from resilient.testing import ManualClock, Origin, answer, reset_mid_body
 from tests.http.calls import Caller, both, policies, report
 
@@ -99,3 +99,54 @@ def test_one_that_nobody_wants_is_not_waited_for(mode: str, manual_clock: Manual
         assert caller.get().status_code == 200
     assert stream.closed
     assert manual_clock.monotonic() == 0.0, "we cannot end a read of a stream that is not ours"
+
+
+@both
+def test_one_that_is_all_there_is_no_time_out(mode: str, manual_clock: ManualClock) -> None:
+    class Two(Dripping):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"a"
+            yield b"b"
+
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, stream=Two(manual_clock)))
+    pipeline = Pipeline(Timeout(0.5), Retry(1), name="svc", clock=manual_clock)
+    with Caller(mode, "http://svc", manual_clock, policies=pipeline, transport=transport) as caller:
+        pieces: list[bytes] = []
+
+        def take(piece: bytes) -> None:
+            pieces.append(piece)
+            if piece == b"b":
+                manual_clock.advance(9.0)  # the reader's time, when all is there
+
+        async def read() -> None:
+            async with caller.client.stream("GET", "/") as response:
+                async for piece in response.aiter_raw():
+                    take(piece)
+
+        if mode == "async":
+            caller.run(read())
+        else:
+            with caller.client.stream("GET", "/") as response:
+                for piece in response.iter_raw():
+                    take(piece)
+        assert pieces == [b"a", b"b"]
+
+
+@both
+def test_one_that_cannot_be_closed_gives_its_permit_back(mode: str, manual_clock: ManualClock) -> None:
+    class Stuck(Dripping):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"a"
+
+        def close(self) -> None:
+            raise RuntimeError("a bug")
+
+        async def aclose(self) -> None:
+            raise RuntimeError("a bug")
+
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, stream=Stuck(manual_clock)))
+    pipeline = Pipeline(Bulkhead(1), name="svc", clock=manual_clock)
+    with Caller(mode, "http://svc", manual_clock, policies=pipeline, transport=transport) as caller:
+        for _ in range(2):
+            assert type(caller.fails()) is RuntimeError
+            assert pipeline["bulkhead"].in_flight == 0

@@ -52,3 +52,11 @@ def test_what_may_be_repeated_is_not_said_there() -> None:
         PolicyError, match=r"Retry\(idempotent=True\).*; leave it out, and write profile='supported'"
     ):
         resilient.httpx.client("bank", base_url="http://bank.svc", policies=standard("bank", idempotent=True))
+
+
+def test_a_profile_that_sends_no_key_leaves_it_without_effect() -> None:
+    policies = Pipeline(Retry(idempotency_key=order), name="bank")
+    with pytest.raises(
+        PolicyError, match=r"this profile sends no key; leave it out, or write profile='unknown'"
+    ):
+        resilient.httpx.client("bank", base_url="http://bank.svc", policies=policies, profile="none")

@@ -73,3 +73,21 @@ def test_where_none_is_free_nobody_looks_at_all_of_them_again() -> None:
             buckets.admit(key, 1, 1.0)
     assert len(buckets) == 10_000
     buckets.admit(10_000, 1, 3_600.0)
+
+
+def test_a_permit_is_given_back_where_it_was_taken() -> None:
+    """That of a key which was let go went to the bucket that others share, which then admitted too many."""
+    buckets = KeyedBuckets(RateLimitOptions("1/second", burst=2, key=str, max_keys=1, overflow="share"))
+    first, second = buckets.admit("a", 1, 0.0), buckets.admit("a", 1, 0.0)
+    assert isinstance(first, float)
+    assert isinstance(second, float)
+    buckets.give_back("a", first, 1, 0.0)
+    buckets.admit("b", 1, 1.2)
+    for _ in range(2):
+        shared = buckets.admit("c", 1, 1.2)
+    buckets.give_back("a", second, 1, 1.5)
+    with pytest.raises(RateLimited):
+        buckets.admit("c", 1, 1.7)
+    assert isinstance(shared, float)
+    buckets.give_back("c", shared, 1, 1.7)
+    buckets.admit("c", 1, 1.7)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resilient import Bulkhead, CircuitBreaker, Pipeline, PolicyError, RateLimit, Rejected
+from resilient import Bulkhead, CircuitBreaker, Pipeline, PolicyError, RateLimit, RateLimited, Rejected
 from resilient.testing import capture_events
 
 
@@ -69,3 +69,8 @@ def test_a_key_without_a_hash() -> None:
 
 
 def charge(order: str = "") -> None: ...
+
+
+def test_one_of_ones_own_can_be_printed() -> None:
+    assert str(RateLimited("full", reason="empty")) == "full"
+    assert str(RateLimited("full", reason="empty", retry_after=0.25)) == "full; the next in 0.250 s"

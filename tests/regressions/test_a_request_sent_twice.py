@@ -5,6 +5,7 @@ server which honours keys dropped the second order."""
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,35 @@ def test_at_the_same_time_it_is_refused(manual_clock: ManualClock) -> None:
             assert len(set(seen_keys(origin.requests))) == 2
 
     manual_clock.run(main())
+
+
+class ByNonce(httpx.Auth):
+    """Answers a refusal that asks for a nonce, as DPoP does: with status 400."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        response = yield request
+        if response.status_code == 400:
+            request.headers["DPoP"] = "with the nonce"
+            yield request
+
+
+@both
+def test_an_auth_flow_may_answer_another_refusal(mode: str, manual_clock: ManualClock) -> None:
+    with Origin(clock=manual_clock) as origin, Caller(mode, origin.url, manual_clock) as caller:
+        origin.script(answer(400), 200)
+        assert report(caller.post("/charges", auth=ByNonce())).attempts == 2
+        assert len(set(seen_keys(origin.requests))) == 1
+
+
+@both
+def test_a_redirect_followed_by_hand_whose_answer_is_gone(mode: str, manual_clock: ManualClock) -> None:
+    with (
+        Origin(clock=manual_clock) as origin,
+        Caller(mode, origin.url, manual_clock, policies=policies(manual_clock, total=2.0)) as caller,
+    ):
+        origin.script(answer(307, headers={"Location": "/there"}))
+        request = caller.post("/here").next_request
+        gc.collect()
+        manual_clock.advance(5.0)
+        assert request is not None
+        assert sent(caller, request).status_code == 200
