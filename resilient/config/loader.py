@@ -179,7 +179,15 @@ class Loader:
             parts = tuple((section, section.parse(document.tree)) for section in self._sections)
         except DocumentError as exc:
             raise placed(exc, document) from exc
-        return Snapshot(self.status.generation + 1, document, targets, parts)
+        version = document.tree.get("metadata", {}).get("version")
+        return Snapshot(
+            self.status.generation + 1,
+            document.digest,
+            None if version is None else str(version),
+            document.sources,
+            targets,
+            parts,
+        )
 
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
