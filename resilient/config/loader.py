@@ -192,10 +192,10 @@ class Loader:
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._refused = None
-        self.status = Status(READY, snapshot.generation, snapshot.digest, snapshot.version)
         for section, part in snapshot.parts:
             section.publish(part)
         changes = self._follower.apply(snapshot)
+        self.status = Status(READY, snapshot.generation, snapshot.digest, snapshot.version)
         self._tell(
             logging.INFO,
             f"generation {snapshot.generation} of {self.directory} is in force; {changes} values changed",
