@@ -43,26 +43,31 @@ class Said:
     Args:
         values: by leaf, ``wait.base`` for what is nested.
         own: those that the target says itself.
-        at: where the target says them.
-        named: where the named policy says the others.
+        target: the dependency.
+        kind: of the policy.
+        use: the named policy that says the others.
 
     Attributes:
         values: as given.
     """
 
-    __slots__ = ("_at", "_named", "_own", "values")
+    __slots__ = ("_kind", "_own", "_target", "_use", "values")
 
     def __init__(
-        self, values: Mapping[str, Any], own: Collection[str], at: Pointer, named: Pointer = ()
+        self, values: Mapping[str, Any], own: Collection[str], target: str, kind: str, use: str = ""
     ) -> None:
         self.values = values
         self._own = own
-        self._at = at
-        self._named = named
+        self._target = target
+        self._kind = kind
+        self._use = use
 
     def pointer(self, leaf: str, /) -> Pointer:
         """The keys that lead to where a value is written."""
-        return (*(self._at if leaf in self._own else self._named), *leaf.split("."))
+        steps = leaf.split(".")
+        if leaf in self._own:
+            return ("resiliency", "targets", self._target, self._kind, *steps)
+        return ("resiliency", "policies", self._kind, self._use, *steps)
 
 
 Target = Mapping[str, Said]
@@ -297,7 +302,7 @@ class _Decoder:
         for key in self.mapping(("resiliency",)):
             if key not in ("policies", "targets"):
                 self.unknown(("resiliency", key), ("policies", "targets"))
-        at: Pointer = _POLICIES
+        at: Pointer = ("resiliency", "policies")
         named = {
             kind: {
                 name: self._policy(kind, self.mapping((*at, kind, name)), (*at, kind, name))
@@ -307,9 +312,7 @@ class _Decoder:
         }
         at = ("resiliency", "targets")
         return {
-            target: {
-                kind: self._target((*at, target, kind), kind, named) for kind in self._kinds((*at, target))
-            }
+            target: {kind: self._target(target, kind, named) for kind in self._kinds((*at, target))}
             for target in self.mapping(at)
         }
 
@@ -321,18 +324,19 @@ class _Decoder:
                 self.unknown((*at, kind), leaves())
         return [kind for kind in given if kind in leaves()]
 
-    def _target(self, at: Pointer, kind: str, named: Named) -> Said:
+    def _target(self, target: str, kind: str, named: Named) -> Said:
+        at: Pointer = ("resiliency", "targets", target, kind)
         given = self.mapping(at[:-1])[kind]
         if isinstance(given, str):
-            return Said(self._named(given, at, kind, named), (), at, (*_POLICIES, kind, given))
+            return Said(self._named(given, at, kind, named), (), target, kind, given)
         given = self.mapping(at)
         if "use" not in given:
             own = self._policy(kind, given, at)
-            return Said(own, own, at)
+            return Said(own, own, target, kind)
         use = given["use"]
         base = self._named(use, (*at, "use"), kind, named)
         own = self._policy(kind, {key: value for key, value in given.items() if key != "use"}, at)
-        return Said({**base, **own}, own, at, (*_POLICIES, kind, use))
+        return Said({**base, **own}, own, target, kind, use)
 
     def _named(self, name: Any, at: Pointer, kind: str, named: Named) -> Mapping[str, Any]:
         there = named.get(kind, {})
@@ -392,7 +396,6 @@ class _Decoder:
 
 
 _WRONG: Any = object()
-_POLICIES = ("resiliency", "policies")
 
 
 def _short(value: Any) -> str:
