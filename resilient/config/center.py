@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.clock import SYSTEM_CLOCK
 from ..core.errors import ConfigError
 from ..core.events import RUNTIME
 from ..core.forks import tell_after_fork
@@ -27,6 +28,7 @@ class Center:
         self._configured: Path | None = None  # guarded by _lock
         self._loader: Loader | None = None  # guarded by _lock
         self._live: Live | None = None  # guarded by _lock
+        self._again_at = float("-inf")  # when to try to start once more, where that failed
         tell_after_fork(self)
 
     def after_fork(self) -> None:
@@ -69,10 +71,20 @@ class Center:
         with self._lock:
             waiting = self._loader is None or self._loader.asleep
         if waiting and self.directory is not None:
-            RUNTIME.change(pending=self.start)
+            RUNTIME.change(pending=self.first_call)
+
+    def first_call(self) -> None:
+        """A pipeline is called: start, unless that has just failed."""
+        if SYSTEM_CLOCK.monotonic() < self._again_at:
+            self.arm()
+        else:
+            self.start()
 
     def start(self) -> Loader | None:
-        """Look from now on, in the refresher's thread; None where there is no directory."""
+        """Look from now on, in the refresher's thread; None where there is no directory.
+
+        Where no thread can be started, the loader stays asleep, and calls try again, once a second.
+        """
         directory = self.directory
         if directory is None:
             return None
@@ -88,8 +100,9 @@ class Center:
             if loader is None or loader.directory != directory:
                 loader = self._loader = Loader(directory, live, SECTIONS, ended=self.arm)
         REGISTRY.follow(live.follow)
-        if loader.asleep:
-            REFRESHER.watch(loader)
+        if loader.asleep and REFRESHER.watch(loader):
+            self._again_at = SYSTEM_CLOCK.monotonic() + 1.0
+            self.arm()
         return loader
 
     def load(self, timeout: float) -> Status:
@@ -101,6 +114,8 @@ class Center:
             )
         from ..discovery.refresher import REFRESHER
 
+        if loader.asleep:
+            raise ConfigError(f"{loader.directory} cannot be read: there is no thread for it; see the log")
         looked = loader.look_now()
         REFRESHER.wake()
         if not looked.wait(timeout):

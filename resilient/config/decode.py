@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal, NamedTuple
@@ -37,15 +37,44 @@ _IN_ONE = (1 / 3_600, 1 / 60, 1, 1_000, 1_000_000)
 """Of each unit, in a second."""
 
 
-class Setting(NamedTuple):
-    """One value of the document, and the keys that lead to where it is written."""
+class Said:
+    """What the document says of one kind of policy of one dependency. Small: a document may have thousands.
 
-    value: Any
-    pointer: Pointer
+    Args:
+        values: by leaf, ``wait.base`` for what is nested.
+        own: those that the target says itself.
+        target: the dependency.
+        kind: of the policy.
+        use: the named policy that says the others.
+
+    Attributes:
+        values: as given.
+    """
+
+    __slots__ = ("_kind", "_own", "_target", "_use", "values")
+
+    def __init__(
+        self, values: Mapping[str, Any], own: Collection[str], target: str, kind: str, use: str = ""
+    ) -> None:
+        self.values = values
+        self._own = own
+        self._target = target
+        self._kind = kind
+        self._use = use
+
+    def pointer(self, leaf: str, /) -> Pointer:
+        """The keys that lead to where a value is written."""
+        steps = leaf.split(".")
+        if leaf in self._own:
+            return ("resiliency", "targets", self._target, self._kind, *steps)
+        return ("resiliency", "policies", self._kind, self._use, *steps)
 
 
-Settings = Mapping[str, Mapping[str, Setting]]
-"""What the document says of one dependency: by kind of policy, then by name, ``wait.base`` for what is nested."""
+Target = Mapping[str, Said]
+"""What the document says of one dependency, by kind of policy."""
+
+Named = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""The named policies, by kind."""
 
 
 class Section(NamedTuple):
@@ -179,7 +208,7 @@ def _made(kind: type, value: Any) -> Any:
     return RateText(value)
 
 
-def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Settings]:
+def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Target]:
     """What the document says of each dependency.
 
     Args:
@@ -202,18 +231,22 @@ def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Se
 
 
 def placed(error: DocumentError, document: Document, /) -> DocumentError:
-    """The same error with file and line."""
-    file, line = document.place(error.pointer)
-    problems = tuple(placed(each, document) for each in error.problems)
-    return DocumentError(
-        str(error.args[0]),
-        pointer=error.pointer,
-        file=file,
-        line=line,
-        suggestion=error.suggestion,
-        reason=error.reason,
-        problems=problems,
-    )
+    """The same error with file and line, and so all its problems."""
+    places = document.sources.places([each.pointer for each in (error, *error.problems)])
+
+    def made(each: DocumentError, problems: tuple[DocumentError, ...] = ()) -> DocumentError:
+        file, line = places[each.pointer]
+        return DocumentError(
+            str(each.args[0]),
+            pointer=each.pointer,
+            file=file,
+            line=line,
+            suggestion=each.suggestion,
+            reason=each.reason,
+            problems=problems,
+        )
+
+    return made(error, tuple(made(each) for each in error.problems))
 
 
 class _Decoder:
@@ -228,8 +261,9 @@ class _Decoder:
         self, message: str, pointer: Pointer, *, suggestion: str | None = None, reason: str = "structure"
     ) -> None:
         if len(self._problems) < MOST_PROBLEMS:
-            error = DocumentError(message, pointer=pointer, suggestion=suggestion, reason=reason)
-            self._problems.append(placed(error, self._document))
+            self._problems.append(
+                DocumentError(message, pointer=pointer, suggestion=suggestion, reason=reason)
+            )
 
     def unknown(self, pointer: Pointer, known: Iterable[str]) -> None:
         """A key that nobody knows."""
@@ -243,14 +277,13 @@ class _Decoder:
 
     def done(self) -> None:
         """Raise what was found."""
-        if len(self._problems) == 1:
-            raise self._problems[0]
-        if self._problems:
-            raise DocumentError(
-                f"{len(self._problems)} things are wrong",
-                reason=self._problems[0].reason,
-                problems=tuple(self._problems),
-            )
+        if not self._problems:
+            return
+        error = self._problems[0]
+        if len(self._problems) > 1:
+            said = f"{len(self._problems)} things are wrong"
+            error = DocumentError(said, reason=error.reason, problems=tuple(self._problems))
+        raise placed(error, self._document)
 
     # ----------------------------------------------------------------------------------------------------- walk
     def mapping(self, pointer: Pointer) -> dict[str, Any]:
@@ -265,7 +298,7 @@ class _Decoder:
         self.refuse(f"{_short(found)} must be a mapping", pointer)
         return {}
 
-    def targets(self) -> dict[str, Settings]:
+    def targets(self) -> dict[str, Target]:
         for key in self.mapping(("resiliency",)):
             if key not in ("policies", "targets"):
                 self.unknown(("resiliency", key), ("policies", "targets"))
@@ -279,9 +312,7 @@ class _Decoder:
         }
         at = ("resiliency", "targets")
         return {
-            target: {
-                kind: self._target((*at, target, kind), kind, named) for kind in self._kinds((*at, target))
-            }
+            target: {kind: self._target(target, kind, named) for kind in self._kinds((*at, target))}
             for target in self.mapping(at)
         }
 
@@ -293,21 +324,21 @@ class _Decoder:
                 self.unknown((*at, kind), leaves())
         return [kind for kind in given if kind in leaves()]
 
-    def _target(
-        self, at: Pointer, kind: str, named: Mapping[str, Mapping[str, Mapping[str, Setting]]]
-    ) -> Mapping[str, Setting]:
+    def _target(self, target: str, kind: str, named: Named) -> Said:
+        at: Pointer = ("resiliency", "targets", target, kind)
         given = self.mapping(at[:-1])[kind]
         if isinstance(given, str):
-            return self._named(given, at, kind, named)
-        own = dict(self.mapping(at))
-        base: Mapping[str, Setting] = {}
-        if "use" in own:
-            base = self._named(own.pop("use"), (*at, "use"), kind, named)
-        return {**base, **self._policy(kind, own, at)}
+            return Said(self._named(given, at, kind, named), (), target, kind, given)
+        given = self.mapping(at)
+        if "use" not in given:
+            own = self._policy(kind, given, at)
+            return Said(own, own, target, kind)
+        use = given["use"]
+        base = self._named(use, (*at, "use"), kind, named)
+        own = self._policy(kind, {key: value for key, value in given.items() if key != "use"}, at)
+        return Said({**base, **own}, own, target, kind, use)
 
-    def _named(
-        self, name: Any, at: Pointer, kind: str, named: Mapping[str, Mapping[str, Mapping[str, Setting]]]
-    ) -> Mapping[str, Setting]:
+    def _named(self, name: Any, at: Pointer, kind: str, named: Named) -> Mapping[str, Any]:
         there = named.get(kind, {})
         if isinstance(name, str) and name in there:
             return there[name]
@@ -322,8 +353,8 @@ class _Decoder:
         )
         return {}
 
-    def _policy(self, kind: str, given: Mapping[str, Any], at: Pointer) -> dict[str, Setting]:
-        found: dict[str, Setting] = {}
+    def _policy(self, kind: str, given: Mapping[str, Any], at: Pointer) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         self._leaves(leaves()[kind], given, at, "", found, _IN_CODE[kind])
         return found
 
@@ -333,7 +364,7 @@ class _Decoder:
         given: Mapping[str, Any],
         at: Pointer,
         before: str,
-        found: dict[str, Setting],
+        found: dict[str, Any],
         options: type[Options] | None = None,
     ) -> None:
         for key, value in given.items():
@@ -347,7 +378,7 @@ class _Decoder:
             else:
                 self.unknown(pointer, known)
 
-    def _leaf(self, leaf: Leaf, value: Any, pointer: Pointer, name: str, found: dict[str, Setting]) -> None:
+    def _leaf(self, leaf: Leaf, value: Any, pointer: Pointer, name: str, found: dict[str, Any]) -> None:
         instead = f"; write {pointer[-1]}: {leaf.example}" if leaf.example else ""
         try:
             made = msgspec.convert(value, leaf.type, dec_hook=_made)
@@ -359,7 +390,9 @@ class _Decoder:
         if made is _WRONG or (leaf.rule is not None and not leaf.rule.allows(made)):
             self.refuse(f"{_short(value)} must be {leaf.wanted}{instead}", pointer)
         else:
-            found[name] = Setting(float(made) if isinstance(made, Duration) else made, pointer)
+            found[name] = (
+                float(made) if isinstance(made, Duration) else value if leaf.type is RateText else made
+            )
 
 
 _WRONG: Any = object()

@@ -12,9 +12,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -22,7 +21,7 @@ from ..core.errors import DocumentError
 from .source import Files
 
 Pointer = tuple[str | int, ...]
-Lines = Callable[[], dict[Pointer, int]]
+Lines = Callable[[], Iterable[tuple[Pointer, int]]]
 
 DEEPEST = 64
 MOST_YAML = 128 * 1024
@@ -41,52 +40,59 @@ _CONSTANTS = {
 }
 
 
-class Part:
-    """One file.
+class Place(NamedTuple):
+    """Where something is written; lines count from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Sources:
+    """What tells where everything of a document is written. It keeps the texts, and looks into them when asked.
 
     Args:
-        name: of the file.
-        tree: what it says.
-        lines: gives the line of every key and item; asked when somebody wants to know one.
+        files: the name of each, and what gives the place of every key and item in it, with its line.
     """
 
-    def __init__(self, name: str, tree: dict[str, Any], lines: Lines) -> None:
-        self.name = name
-        self.tree = tree
-        self._find = lines
+    def __init__(self, files: Sequence[tuple[str, Lines]]) -> None:
+        self._files = files
 
-    @cached_property
-    def lines(self) -> dict[Pointer, int]:
-        return self._find()
+    def places(self, pointers: Collection[Pointer], /) -> dict[Pointer, Place]:
+        """Where the values at these pointers are; of what they would stand in, where they are not there."""
+        wanted = {pointer[:n] for pointer in pointers for n in range(1, len(pointer) + 1)}
+        found: dict[Pointer, Place] = {}
+        for name, lines in self._files if wanted else ():
+            for pointer, line in lines():
+                if pointer in wanted:
+                    found.setdefault(pointer, Place(name, line))
+        top = Place(self._files[0][0], 1)
+        return {
+            pointer: next(
+                (found[pointer[:n]] for n in range(len(pointer), 0, -1) if pointer[:n] in found), top
+            )
+            for pointer in pointers
+        }
 
-    def reaches(self, pointer: Pointer) -> int:
-        """How many steps of the pointer the tree has."""
-        tree: Any = self.tree
-        for n, step in enumerate(pointer):
-            try:
-                tree = tree[step]
-            except (LookupError, TypeError):
-                return n
-        return len(pointer)
+    def place(self, pointer: Pointer, /) -> Place:
+        """As `places`, for one."""
+        return self.places([pointer])[pointer]
 
 
-class Document:
-    """All files of one generation as one tree.
+class Document(NamedTuple):
+    """All files of one generation.
 
     Attributes:
-        tree: plain: dicts, lists, texts, numbers, booleans, None.
+        tree: as one; plain: dicts, lists, texts, numbers, booleans, None.
         digest: of the content that it was made of.
+        sources: tells files and lines.
     """
 
-    def __init__(self, tree: dict[str, Any], digest: str, parts: list[Part]) -> None:
-        self.tree = tree
-        self.digest = digest
-        self._parts = parts
-
-    def place(self, pointer: Pointer, /) -> tuple[str, int]:
-        """File and line of the value at ``pointer``; of what it would stand in, where it is not there."""
-        part = max(self._parts, key=lambda each: each.reaches(pointer))
-        return part.name, part.lines.get(pointer[: part.reaches(pointer)], 1)
+    tree: dict[str, Any]
+    digest: str
+    sources: Sources
 
 
 def parse(files: Files, /) -> Document:
@@ -95,37 +101,35 @@ def parse(files: Files, /) -> Document:
     Raises:
         DocumentError: with file, and line where it is known.
     """
-    parts = [_part(name, content) for name, content in files.content.items()]
     tree: dict[str, Any] = {}
-    for n, part in enumerate(parts):
-        _add(part.tree, tree, (), part, parts[:n])
-    return Document(tree, files.digest, parts)
-
-
-def _add(new: Mapping[str, Any], tree: dict[str, Any], at: Pointer, part: Part, before: list[Part]) -> None:
-    for key, value in new.items():
-        old = tree.get(key)
-        if key not in tree:
-            tree[key] = _unshared(value)
-        elif isinstance(value, dict) and isinstance(old, dict):
-            _add(value, old, (*at, key), part, before)
-        else:
-            pointer = (*at, key)
-            there = next(each.name for each in before if each.reaches(pointer) == len(pointer))
+    read: list[tuple[str, Lines]] = []
+    for name, content in files.content.items():
+        part, lines = _part(name, content)
+        twice = _add(part, tree, ())
+        if twice is not None:
+            there, here = Sources(read).place(twice), Sources([(name, lines)]).place(twice)
             raise DocumentError(
-                f"stands in {there} too; write it once",
-                pointer=pointer,
-                file=part.name,
-                line=part.lines[pointer],
+                f"stands in {there.file} too; write it once", pointer=twice, file=name, line=here.line
             )
+        read.append((name, lines))
+    return Document(tree, files.digest, Sources(read))
 
 
-def _unshared(value: Any) -> Any:
-    """Its mappings anew: further files are added to them, and a part keeps its own."""
-    return {k: _unshared(v) for k, v in value.items()} if isinstance(value, dict) else value
+def _add(new: dict[str, Any], tree: dict[str, Any], at: Pointer) -> Pointer | None:
+    """Put one tree into another; where they meet, if that is a value."""
+    for key, value in new.items():
+        if key not in tree:
+            tree[key] = value
+            continue
+        old = tree[key]
+        both = isinstance(value, dict) and isinstance(old, dict)
+        twice = _add(value, old, (*at, key)) if both else (*at, key)
+        if twice is not None:
+            return twice
+    return None
 
 
-def _part(name: str, content: bytes) -> Part:
+def _part(name: str, content: bytes) -> tuple[dict[str, Any], Lines]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
@@ -134,7 +138,7 @@ def _part(name: str, content: bytes) -> Part:
     tree, lines = (_json if name.endswith(".json") else _yaml)(name, text)
     if not isinstance(tree, dict):
         raise DocumentError("must be a mapping: {...}", file=name, line=1)
-    return Part(name, tree, lines)
+    return tree, lines
 
 
 # ------------------------------------------------------------------------------------------------------------ JSON
@@ -173,7 +177,7 @@ def _json(name: str, text: str) -> tuple[Any, Lines]:
         raise DocumentError(f"is no JSON: {exc}", file=name, reason="syntax") from exc
     if _deeper(tree, DEEPEST):
         raise _deep(name)
-    return tree, lambda: dict(_places(text))
+    return tree, lambda: _places(text)
 
 
 def _places(text: str) -> Iterator[tuple[Pointer, int]]:
@@ -279,7 +283,7 @@ class _Composer:
         after = next(events)
         if not isinstance(after, yaml.StreamEndEvent):
             raise self._refuse(after, "a second document; write one, or two files")
-        return tree, lambda: self._lines
+        return tree, self._lines.items
 
     def _refuse(self, event: Any, message: str, pointer: Pointer = ()) -> DocumentError:
         return DocumentError(message, pointer=pointer, file=self._name, line=_line(event), reason="syntax")

@@ -22,8 +22,8 @@ from ..core.pipeline import Pipeline
 from ..core.policy import Policy
 from ..core.registry import REGISTRY, Registry
 from ..policies.retry import Retry
-from .decode import Leaf, Leaves, Setting, leaves
-from .document import Document
+from .decode import Leaf, Leaves, leaves
+from .document import Pointer, Sources
 from .snapshot import Snapshot
 
 DOCUMENT, PRESET, CODE = "document", "preset", "code"
@@ -37,15 +37,24 @@ class Value(NamedTuple):
 
     value: Any
     layer: str
-    setting: Setting | None = None
+    pointer: Pointer | None = None
 
 
 Values = dict[str, Value]
 """The numbers of a pipeline by leaf, such as ``retry.wait.base``."""
 
 
-Lines = dict[str, bool]
-"""What is to be logged; whether it is a change of a number, else a warning."""
+class Note(NamedTuple):
+    """What is to be logged: a change of a number, else a warning. The place of ``pointer`` stands in the middle."""
+
+    head: str
+    pointer: Pointer | None = None
+    tail: str = ""
+    changed: bool = False
+
+
+Notes = dict[Note, None]
+"""In their order, each once: the clients of one name say the same."""
 
 
 class Plan(NamedTuple):
@@ -53,7 +62,7 @@ class Plan(NamedTuple):
 
     values: Values
     options: list[tuple[Any, Any]]
-    useless: list[tuple[str, Setting]]
+    useless: list[tuple[str, Pointer]]
 
 
 @dataclass(frozen=True)
@@ -112,29 +121,29 @@ class Live:
                 self._plan(pipeline, snapshot)
             except PolicyError as exc:
                 pointer = ("resiliency", "targets", str(pipeline.name))
-                file, line = snapshot.document.place(pointer)
+                file, line = snapshot.sources.place(pointer)
                 said = f"a pipeline of this process cannot take it: {exc}"
                 raise DocumentError(said, pointer=pointer, file=file, line=line, reason="policies") from exc
 
     def apply(self, snapshot: Snapshot, /) -> int:
         """Bring every pipeline to it; how many numbers changed."""
         self._snapshot = snapshot
-        lines: Lines = {}  # clients of one name say the same
+        notes: Notes = {}
         for pipeline in sorted(self._registry.pipelines(), key=_name):
-            lines |= self._tune(pipeline, snapshot)
-        _log(lines)
-        return sum(lines.values())
+            notes |= self._tune(pipeline, snapshot)
+        _log(notes, snapshot)
+        return sum(note.changed for note in notes)
 
     def follow(self, pipeline: Pipeline, /) -> None:
         """Bring a new pipeline to what is in force."""
         while (snapshot := self._snapshot) is not None:
-            _log(self._tune(pipeline, snapshot))
+            _log(self._tune(pipeline, snapshot), snapshot)
             if self._snapshot is snapshot:  # else the loader was here in between
                 return
 
     def release(self) -> None:
         """Nothing is followed any more: all goes back to what the code says."""
-        self.apply(Snapshot(0, Document({}, "", []), {}))
+        self.apply(Snapshot(0, "", None, Sources([("", tuple)]), {}))
         self._snapshot = None
 
     def explain(self, key: str, /) -> Explanation:
@@ -153,19 +162,19 @@ class Live:
             if leaf in values:
                 return _explained(key, values[leaf], snapshot, lives=True)
         kind, _, rest = leaf.partition(".")
-        settings = {} if snapshot is None else snapshot.targets.get(name, {}).get(kind, {})
-        if rest not in settings:
+        said = None if snapshot is None else snapshot.targets.get(name, {}).get(kind)
+        if said is None or rest not in said.values:
             raise ConfigError(
                 f"explain: no pipeline named {name!r} that has {leaf} lives in this process, and no document says it"
             )
-        setting = settings[rest]
-        return _explained(key, Value(setting.value, DOCUMENT, setting), snapshot, lives=False)
+        value = Value(said.values[rest], DOCUMENT, said.pointer(rest))
+        return _explained(key, value, snapshot, lives=False)
 
     # -------------------------------------------------------------------------------------------------- applying
-    def _tune(self, pipeline: Pipeline, snapshot: Snapshot) -> Lines:
+    def _tune(self, pipeline: Pipeline, snapshot: Snapshot) -> Notes:
         """Bring one pipeline to it. Raises nothing."""
         name = pipeline.name
-        lines: Lines = {}
+        notes: Notes = {}
         try:
             plan = self._plan(pipeline, snapshot)
             with self._lock:
@@ -180,22 +189,21 @@ class Live:
                         )  # it may tell of itself before it is put on a function
                     forgotten = target.retune(options, now)
                     if forgotten:
-                        lines[f"{name}: {target.kind} forgets {forgotten}"] = False
+                        notes[Note(f"{name}: {target.kind} forgets {forgotten}")] = None
         except PolicyError as exc:
-            return {f"{name}: the config document is not applied to it: {exc}": False}
+            return {Note(f"{name}: the config document is not applied to it: {exc}"): None}
         except Exception:
             logger().exception("%s: the config document could not be applied to it", name)
             return {}
-        for leaf, setting in plan.useless:
-            lines[f"{name}: {leaf} at {snapshot.place(setting)} is without effect: it has no such policy"] = (
-                False
-            )
+        for leaf, pointer in plan.useless:
+            notes[Note(f"{name}: {leaf} at ", pointer, " is without effect: it has no such policy")] = None
         for leaf, value in plan.values.items():
             old = before[leaf].value
             if value.value != old:
-                change = f"{_shown(leaf, old)} -> {_shown(leaf, value.value)}"
-                lines[f"{name}: {leaf} {change} ({_origin(value, snapshot)})"] = True
-        return lines
+                head = f"{name}: {leaf} {_shown(leaf, old)} -> {_shown(leaf, value.value)} ("
+                tail = ")" if value.pointer is not None else f"{_WHY[value.layer]})"
+                notes[Note(head, value.pointer, tail, changed=True)] = None
+        return notes
 
     def _plan(self, pipeline: Pipeline, snapshot: Snapshot) -> Plan:
         """What it is to become.
@@ -204,15 +212,13 @@ class Live:
             PolicyError: its policies refuse the numbers.
         """
         said = {
-            f"{kind}.{leaf}": setting
-            for kind, settings in snapshot.targets.get(str(pipeline.name), {}).items()
-            for leaf, setting in settings.items()
+            f"{kind}.{leaf}": Value(value, DOCUMENT, each.pointer(leaf))
+            for kind, each in snapshot.targets.get(str(pipeline.name), {}).items()
+            for leaf, value in each.values.items()
         }
         parts = self._parts(pipeline)
         values = _numbers(parts)
-        for leaf, setting in said.items():
-            if leaf in values:
-                values[leaf] = Value(setting.value, DOCUMENT, setting)
+        values |= {leaf: value for leaf, value in said.items() if leaf in values}
         for leaf, number in pipeline.derived({k: v.value for k, v in values.items()}, said.keys()).items():
             if leaf not in said and number != values[leaf].value:
                 values[leaf] = Value(number, PRESET)
@@ -223,7 +229,8 @@ class Live:
                 "write both in the document"
             )
         options = [(target, _with(given, paths, values)) for target, given, paths in parts]
-        return Plan(values, options, [(leaf, each) for leaf, each in said.items() if leaf not in values])
+        useless = [(leaf, value.pointer or ()) for leaf, value in said.items() if leaf not in values]
+        return Plan(values, options, useless)
 
     def _parts(self, pipeline: Pipeline) -> list[tuple[Any, Any, Mapping[str, Path]]]:
         """What of a pipeline has numbers, with what the code gave it, and where each number is in that.
@@ -239,7 +246,9 @@ class Live:
 
 
 def _explained(key: str, value: Value, snapshot: Snapshot | None, *, lives: bool) -> Explanation:
-    place = None if value.setting is None or snapshot is None else snapshot.place(value.setting)
+    place = None
+    if value.pointer is not None and snapshot is not None:
+        place = str(snapshot.sources.place(value.pointer))
     return Explanation(key, value.value, value.layer, place, lives)
 
 
@@ -247,11 +256,14 @@ def _name(pipeline: Pipeline) -> str:
     return str(pipeline.name)
 
 
-def _log(lines: Lines) -> None:
-    for line, changed in lines.items():
-        (logger().info if changed else logger().warning)("%s", line)
+def _log(notes: Notes, snapshot: Snapshot) -> None:
+    places = snapshot.sources.places([each.pointer for each in notes if each.pointer is not None])
+    for note in notes:
+        place = "" if note.pointer is None else places[note.pointer]
+        (logger().info if note.changed else logger().warning)("%s%s%s", note.head, place, note.tail)
 
 
+_WHY = {PRESET: "follows from the others", CODE: "no longer in the document"}
 _TIMES = ("timeout.total", "timeout.attempt")
 
 
@@ -305,12 +317,6 @@ def _with(options: Any, paths: Mapping[str, Path], values: Values) -> Any:
     if "rate" in changes and "burst" not in changes:
         changes["burst"] = _read(options, ("burst",))
     return replace(options, **changes) if changes else options
-
-
-def _origin(value: Value, snapshot: Snapshot) -> str:
-    if value.setting is not None:
-        return snapshot.place(value.setting)
-    return "follows from the others" if value.layer == PRESET else "no longer in the document"
 
 
 def _shown(leaf: str, value: Any) -> str:

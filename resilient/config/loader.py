@@ -179,15 +179,23 @@ class Loader:
             parts = tuple((section, section.parse(document.tree)) for section in self._sections)
         except DocumentError as exc:
             raise placed(exc, document) from exc
-        return Snapshot(self.status.generation + 1, document, targets, parts)
+        version = document.tree.get("metadata", {}).get("version")
+        return Snapshot(
+            self.status.generation + 1,
+            document.digest,
+            None if version is None else str(version),
+            document.sources,
+            targets,
+            parts,
+        )
 
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._refused = None
-        self.status = Status(READY, snapshot.generation, snapshot.digest, snapshot.version)
         for section, part in snapshot.parts:
             section.publish(part)
         changes = self._follower.apply(snapshot)
+        self.status = Status(READY, snapshot.generation, snapshot.digest, snapshot.version)
         self._tell(
             logging.INFO,
             f"generation {snapshot.generation} of {self.directory} is in force; {changes} values changed",

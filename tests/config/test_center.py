@@ -31,7 +31,8 @@ from resilient import (
 from resilient.config import Status, explain, load, status
 from resilient.config.center import CENTER
 from resilient.core.events import RUNTIME
-from resilient.testing import KubeletVolume, Origin, capture_events
+from resilient.discovery.refresher import REFRESHER
+from resilient.testing import KubeletVolume, ManualClock, Origin, capture_events
 
 PATIENCE = 20.0
 
@@ -164,6 +165,49 @@ class TestFollowing:
         configure(volume.directory)
         assert standard("payments").call(lambda: "done") == "done"
         assert "can't start new thread" in caplog.text
+
+    def test_where_no_thread_can_be_started_calls_try_again_once_a_second(
+        self, volume: KubeletVolume, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tried: list[Any] = []
+
+        def no_thread(thing: Any) -> str:
+            tried.append(thing)
+            return "can't start new thread"
+
+        clock = ManualClock(start=1_000.0)
+        monkeypatch.setattr("resilient.config.center.SYSTEM_CLOCK", clock)
+        volume.write(attempts(5))
+        pipeline = standard("payments")
+        configure(volume.directory)
+        with monkeypatch.context() as patched:
+            patched.setattr("resilient.discovery.refresher.REFRESHER.watch", no_thread)
+            for _ in range(5):
+                assert pipeline.call(lambda: "done") == "done"
+            assert len(tried) == 1
+            clock.advance(1.0)
+            assert pipeline.call(lambda: "done") == "done"
+            assert len(tried) == 2
+            with pytest.raises(ConfigError, match="there is no thread for it"):
+                load()
+        clock.advance(1.0)
+        assert pipeline.call(lambda: "done") == "done"
+        eventually(lambda: pipeline["retry"].options.attempts == 5)
+        assert not RUNTIME.attention
+
+    def test_the_end_of_the_thread_has_the_next_call_begin_another(self, volume: KubeletVolume) -> None:
+        volume.write(attempts(5))
+        pipeline = standard("payments")
+        configure(volume.directory)
+        load()
+        loader = CENTER._loader
+        assert loader is not None
+        for each in REFRESHER._ended(REFRESHER._thread):  # type: ignore[arg-type]
+            each.broke(RuntimeError("whatever ended it"))
+        assert RUNTIME.attention
+        volume.write(attempts(6))
+        assert pipeline.call(lambda: "done") == "done"
+        eventually(lambda: pipeline["retry"].options.attempts == 6)
 
     def test_inactive_policies_start_it_too(self, volume: KubeletVolume) -> None:
         configure(volume.directory)

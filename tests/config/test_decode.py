@@ -26,8 +26,7 @@ def values(tree: dict[str, Any], sections: tuple[Section, ...] = ()) -> dict[str
     """What is decoded, without where it stands."""
     found = decode(document(a_json=json.dumps(tree)), sections)
     return {
-        target: {kind: {name: each.value for name, each in of.items()} for kind, of in kinds.items()}
-        for target, kinds in found.items()
+        target: {kind: dict(said.values) for kind, said in kinds.items()} for target, kinds in found.items()
     }
 
 
@@ -67,8 +66,8 @@ def test_the_sample_is_understood_with_the_place_of_each_value() -> None:
     assert values(json.loads(JSON)) == SAMPLE
     text = document(a_yaml=YAML)
     found = decode(text)["payments"]["breaker"]
-    assert text.place(found["open_for"].pointer) == ("a.yaml", 10), "where the named policy says it"
-    assert text.place(found["slow_after"].pointer) == ("a.yaml", 15)
+    assert text.sources.place(found.pointer("open_for")) == ("a.yaml", 10), "where the named policy says it"
+    assert text.sources.place(found.pointer("slow_after")) == ("a.yaml", 15)
 
 
 def test_the_options_are_the_only_definition() -> None:

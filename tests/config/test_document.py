@@ -53,7 +53,7 @@ def test_every_key_is_found_at_its_line(text: str) -> None:
             return 0
         count = 0
         for key, value in tree.items():
-            line = found.place((*at, key))[1]
+            line = found.sources.place((*at, key))[1]
             assert line is not None
             assert key in lines[line - 1]
             count += 1 + walk(value, (*at, key))
@@ -65,13 +65,13 @@ def test_every_key_is_found_at_its_line(text: str) -> None:
 def test_a_place_that_is_not_there_is_told_by_what_it_would_stand_in() -> None:
     text = '{"a": {\n"b": [1,\n 2, {"c": 3}\n]}}'
     found = document(a_json=text)
-    assert found.place(("a", "b", 1)) == ("a.json", 3)
-    assert found.place(("a", "b", 2, "c")) == ("a.json", 3)
-    assert found.place(("a", "b", 7, "d")) == ("a.json", 2)
-    assert found.place(("x",)) == ("a.json", 1)
+    assert found.sources.place(("a", "b", 1)) == ("a.json", 3)
+    assert found.sources.place(("a", "b", 2, "c")) == ("a.json", 3)
+    assert found.sources.place(("a", "b", 7, "d")) == ("a.json", 2)
+    assert found.sources.place(("x",)) == ("a.json", 1)
     listed = document(a_yaml="a:\n- 1\n- x: 2\n  y: 3\n...\n")
-    assert [listed.place(("a", n))[1] for n in (0, 1)] == [2, 3]
-    assert listed.place(("a", 1, "y")) == ("a.yaml", 4)
+    assert [listed.sources.place(("a", n))[1] for n in (0, 1)] == [2, 3]
+    assert listed.sources.place(("a", 1, "y")) == ("a.yaml", 4)
 
 
 leaves = (
@@ -206,7 +206,7 @@ def test_a_bom_and_the_line_ends_of_other_systems_are_fine() -> None:
     assert document(a_json=b'\xef\xbb\xbf{"a":\r\n 1}').tree == {"a": 1}
     found = document(a_yaml=b"\xef\xbb\xbfa: 1\r\nb: 2\r\n...\r\n")
     assert found.tree == {"a": 1, "b": 2}
-    assert found.place(("b",)) == ("a.yaml", 2)
+    assert found.sources.place(("b",)) == ("a.yaml", 2)
 
 
 def test_several_files_are_one_document() -> None:
@@ -216,9 +216,9 @@ def test_several_files_are_one_document() -> None:
         c_json="{}",
     )
     assert found.tree == {"r": {"t": {"pay": {"x": 1, "y": 2}, "ship": {"x": 3}}}}
-    assert found.place(("r", "t", "pay", "x")) == ("a.json", 1)
-    assert found.place(("r", "t", "ship", "x")) == ("b.yaml", 2)
-    assert found.place(("r", "t", "pay", "z"))[0] in ("a.json", "b.yaml")
+    assert found.sources.place(("r", "t", "pay", "x")) == ("a.json", 1)
+    assert found.sources.place(("r", "t", "ship", "x")) == ("b.yaml", 2)
+    assert found.sources.place(("r", "t", "pay", "z"))[0] in ("a.json", "b.yaml")
 
 
 @pytest.mark.parametrize(
