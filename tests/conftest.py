@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from resilient.flags.state import NOTHING, STATE, publish
 
 # "ci", the default: the same examples on every run, on machines of any speed.
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -18,3 +21,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def anyio_backend() -> str:
     """Async tests run under asyncio; a file that means trio or uvloop too has a fixture of this name."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def nothing_published() -> Iterator[None]:
+    """No test leaves flags in force for the next one."""
+    yield
+    if STATE.flags is not NOTHING:
+        publish(NOTHING)
