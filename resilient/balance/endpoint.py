@@ -108,6 +108,11 @@ class Endpoint(Generic[E]):
         if self._state is not None:
             self._state.after_fork()
 
+    def retune(self, options: CircuitBreakerOptions, now: float, /) -> None:
+        """Other rules for its breaker."""
+        if self._state is not None:
+            self._state.retune(options, now)
+
     @property
     def state(self) -> str:
         """Of its breaker: ``closed``, ``open`` or ``half_open``."""

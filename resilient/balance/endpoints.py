@@ -179,6 +179,15 @@ class Endpoints(Generic[E]):
         ):  # a predicate's; the pipeline's own breaker meets it too, and lets the caller see it
             return False
 
+    def retune(self, options: CircuitBreakerOptions, now: float, /) -> None:
+        """Other rules for the breakers of all endpoints, and of those that come."""
+        with self._lock:
+            self._options = options
+            everybody = [*self._all.values(), *(endpoint for endpoint, _ in self._gone.values())]
+        for endpoint in everybody:
+            endpoint.retune(options, now)
+        self._sort(now)  # one that is ejected may be tried earlier
+
     def close(self) -> None:
         """No call will come any more, or not soon; the exchanges are whose they are."""
         self._closed = True

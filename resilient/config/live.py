@@ -15,19 +15,25 @@ from typing import Any, NamedTuple
 
 from ..core.backoff import Backoff
 from ..core.errors import ConfigError, DocumentError, PolicyError
-from ..core.events import logger
 from ..core.forks import tell_after_fork
 from ..core.options import seconds
 from ..core.pipeline import Pipeline
 from ..core.policy import Policy
 from ..core.registry import REGISTRY, Registry
+from ..policies.breaker import CircuitBreaker
+from ..policies.bulkhead import Bulkhead
+from ..policies.ratelimit import RateLimit
 from ..policies.retry import Retry
+from ..policies.timeout import Timeout
 from .decode import Leaf, Leaves, leaves
-from .document import Pointer, Sources
+from .document import Place, Pointer, Sources
+from .log import ERROR, INFO, WARNING, write
 from .snapshot import Snapshot
 
 DOCUMENT, PRESET, CODE = "document", "preset", "code"
 """Where a number is from, the strongest first. ``preset``: `standard` makes it of the others."""
+
+_MOST_TOLD = 1_000
 
 Path = tuple[str, ...]
 
@@ -105,6 +111,7 @@ class Live:
         self._values: weakref.WeakKeyDictionary[Pipeline, Values] = (
             weakref.WeakKeyDictionary()
         )  # guarded by _lock
+        self._told: set[Note] = set()  # of this snapshot, while pipelines were made; guarded by _lock
         tell_after_fork(self)
 
     def after_fork(self) -> None:
@@ -127,17 +134,26 @@ class Live:
 
     def apply(self, snapshot: Snapshot, /) -> int:
         """Bring every pipeline to it; how many numbers changed."""
-        self._snapshot = snapshot
+        with self._lock:
+            self._snapshot = snapshot
+            self._told.clear()
         notes: Notes = {}
         for pipeline in sorted(self._registry.pipelines(), key=_name):
             notes |= self._tune(pipeline, snapshot)
-        _log(notes, snapshot)
+        places = snapshot.sources.places([each.pointer for each in notes if each.pointer is not None])
+        _log(notes, places)
         return sum(note.changed for note in notes)
 
     def follow(self, pipeline: Pipeline, /) -> None:
         """Bring a new pipeline to what is in force."""
         while (snapshot := self._snapshot) is not None:
-            _log(self._tune(pipeline, snapshot), snapshot)
+            notes = self._tune(pipeline, snapshot)
+            with self._lock:
+                # Who makes pipelines by the thousand is told once of each thing.
+                room = len(self._told) < _MOST_TOLD
+                new = dict.fromkeys(note for note in notes if room and note not in self._told)
+                self._told.update(new)
+            _log(new, {})
             if self._snapshot is snapshot:  # else the loader was here in between
                 return
 
@@ -184,16 +200,15 @@ class Live:
             for target, options in plan.options:
                 if target.options != options:
                     if isinstance(target, Policy):
-                        target.name = (
-                            target.name or name
-                        )  # it may tell of itself before it is put on a function
+                        # It may tell of itself before it is put on a function.
+                        target.name = target.name or name
                     forgotten = target.retune(options, now)
                     if forgotten:
                         notes[Note(f"{name}: {target.kind} forgets {forgotten}")] = None
         except PolicyError as exc:
             return {Note(f"{name}: the config document is not applied to it: {exc}"): None}
         except Exception:
-            logger().exception("%s: the config document could not be applied to it", name)
+            write(ERROR, f"{name}: the config document could not be applied to it", exc_info=True)
             return {}
         for leaf, pointer in plan.useless:
             notes[Note(f"{name}: {leaf} at ", pointer, " is without effect: it has no such policy")] = None
@@ -256,11 +271,11 @@ def _name(pipeline: Pipeline) -> str:
     return str(pipeline.name)
 
 
-def _log(notes: Notes, snapshot: Snapshot) -> None:
-    places = snapshot.sources.places([each.pointer for each in notes if each.pointer is not None])
+def _log(notes: Notes, places: Mapping[Pointer, Place]) -> None:
+    """Where it stands is not looked up for a pipeline that is just made: that takes time."""
     for note in notes:
-        place = "" if note.pointer is None else places[note.pointer]
-        (logger().info if note.changed else logger().warning)("%s%s%s", note.head, place, note.tail)
+        place = "" if note.pointer is None else places.get(note.pointer, "the document")
+        write(INFO if note.changed else WARNING, f"{note.head}{place}{note.tail}")
 
 
 _WHY = {PRESET: "follows from the others", CODE: "no longer in the document"}
@@ -268,9 +283,17 @@ _TIMES = ("timeout.total", "timeout.attempt")
 
 
 def _targets(pipeline: Pipeline) -> Iterator[tuple[Any, Mapping[str, Path]]]:
-    """What has numbers, and where each of them is in its options."""
+    """What has numbers, and where each of them is in its options. Of two of a kind it is the outermost."""
+    seen: set[str] = set()
+    for target, paths in _all_targets(pipeline):
+        if seen.isdisjoint(paths):
+            seen |= paths.keys()
+            yield target, paths
+
+
+def _all_targets(pipeline: Pipeline) -> Iterator[tuple[Any, Mapping[str, Path]]]:
     for i, policy in enumerate(pipeline.policies):
-        if policy.kind == "timeout":
+        if isinstance(policy, Timeout):
             total = any(inner.repeats for inner in pipeline.policies[i + 1 :])
             yield policy, {_TIMES[not total]: ("seconds",)}
         elif isinstance(policy, Retry):
@@ -281,7 +304,7 @@ def _targets(pipeline: Pipeline) -> Iterator[tuple[Any, Mapping[str, Path]]]:
                 paths |= _paths("retry.wait.", ("wait",), wait)  # type: ignore[arg-type]
             yield policy, paths
             yield policy.budget_for(pipeline.name), _paths("retry.budget.", (), budget)  # type: ignore[arg-type]
-        elif policy.kind in leaves():
+        elif isinstance(policy, (CircuitBreaker, RateLimit, Bulkhead)):
             yield policy, _paths(f"{policy.kind}.", (), leaves()[policy.kind])
 
 

@@ -5,7 +5,6 @@ loop."""
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 from collections.abc import Callable, Sequence
@@ -15,10 +14,11 @@ from typing import Any, Protocol
 
 from ..core.clock import SYSTEM_CLOCK, Clock
 from ..core.errors import ConfigError, DocumentError
-from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit, logger
+from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit
 from ..discovery.dns import Steps
 from .decode import Section, decode, placed
 from .document import parse
+from .log import ERROR, INFO, WARNING, write
 from .snapshot import Snapshot
 from .source import Changing, Directory, Files, Mark
 
@@ -166,7 +166,7 @@ class Loader:
             self._refuse(exc, files.digest)
             return
         except Exception as exc:  # a fault of ours must not end the thread, and is told as what it is
-            logger().exception("config: a fault of this library, not of the document")
+            write(ERROR, "config: a fault of this library, not of the document", exc_info=True)
             fault = DocumentError(f"a fault of this library: {exc!r}", reason="fault")
             self._refuse(fault, files.digest)
             return
@@ -193,11 +193,14 @@ class Loader:
         self.snapshot = snapshot
         self._refused = None
         for section, part in snapshot.parts:
-            section.publish(part)
+            try:
+                section.publish(part)
+            except Exception:
+                write(ERROR, f"config: not everybody was told of {sorted(section.keys)}", exc_info=True)
         changes = self._follower.apply(snapshot)
         self.status = Status(READY, snapshot.generation, snapshot.digest, snapshot.version)
         self._tell(
-            logging.INFO,
+            INFO,
             f"generation {snapshot.generation} of {self.directory} is in force; {changes} values changed",
             ConfigApplied(
                 "config",
@@ -223,7 +226,7 @@ class Loader:
         )
         said = str(problem).replace("\n", "; ")
         # What was never there may just not be there yet.
-        level = logging.INFO if reason == "missing" and self.snapshot is None else logging.WARNING
+        level = INFO if reason == "missing" and self.snapshot is None else WARNING
         self._tell(
             level,
             f"{self.directory}: {said}; {in_force}",
@@ -239,13 +242,13 @@ class Loader:
         self.status = Status(READY, self.snapshot.generation, self.snapshot.digest, self.snapshot.version)
         generation = self.snapshot.generation
         self._tell(
-            logging.INFO,
+            INFO,
             f"generation {generation} is there again",
             ConfigRecovered("config", str(self.directory), generation=generation),
         )
 
     @staticmethod
     def _tell(level: int, text: str, event: Event) -> None:
-        logger().log(level, "config: %s", text, extra=event.attributes())
+        write(level, f"config: {text}", extra=event.attributes())
         if RUNTIME.listeners:
             emit(event)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.request import getproxies
 
@@ -193,15 +192,18 @@ def assemble(
             for breaker in breakers:
                 breaker.renew()
 
-        return Endpoints(
+        found = Endpoints(
             dependency.name,
             source,
             lambda address: wiring.exchange(base_url, address),
             retire=lambda exchange: exchange.retire(),
-            options=replace(breakers[0].options, listeners=(), storage=None) if breakers else None,
+            options=breakers[0].options if breakers else None,
             replaced=renew,
             clock=dependency.clock,
         )
+        if breakers:
+            breakers[0].add_twin(found)
+        return found
 
     return locate, Outside(wiring.elsewhere)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -231,6 +232,21 @@ def test_when_its_time_is_over_single_calls_find_out_and_it_is_taken_back(clock:
     assert balanced.at(1).state == "closed"
     assert balanced.at(1).load(clock.monotonic()) == 0.0, "what it cost before is forgiven"
     assert balanced.seen() == {0, 1, 2}
+
+
+def test_other_rules_hold_for_those_that_are_there_and_those_that_come(clock: ManualClock) -> None:
+    balanced = Balanced(3, clock)
+    balanced.fail(1)
+    balanced.set.retune(replace(OPTIONS, open_for=1.0, consecutive=1), clock.monotonic())
+    assert balanced.at(1).state == "open", "it stays ejected, for the new time at most"
+    clock.advance(1.0)
+    assert balanced.call() == 1
+    assert balanced.call() == 1
+    balanced.fail(2, times=1)
+    assert balanced.at(2).state == "open"
+    balanced.source.set(4)
+    balanced.fail(3, times=1)
+    assert balanced.at(3).state == "open"
 
 
 def test_one_probe_at_a_time(clock: ManualClock) -> None:

@@ -245,6 +245,23 @@ class TestWho:
             assert client.get("/").status_code == 200
             assert len(origin.requests) == 2
 
+    def test_the_breakers_of_endpoints_follow_too(self, volume: KubeletVolume) -> None:
+        configure(volume.directory)
+        with Origin() as one, Origin() as two:
+            addresses = [f"127.0.0.1:{each.port}" for each in (one, two)]
+            client = resilient.httpx.client("payments", base_url="http://payments", endpoints=addresses)
+            with client:
+                client.get("/")
+                breaker = {
+                    "consecutive": 1,
+                    "state": "observe",
+                }  # endpoints are ejected all the same
+                volume.write(saying(payments={"breaker": breaker, "retry": {"attempts": 1}}))
+                load()
+                one.always(503)
+                answers = [client.get("/").status_code for _ in range(30)]
+        assert answers.count(503) == 1, "one failure ejects it"
+
     def test_functions_of_one_name_share_all_but_their_retry(self, volume: KubeletVolume) -> None:
         @outbound("payments", idempotency_key=lambda order: order)
         def charge(order: str) -> str:

@@ -306,6 +306,60 @@ def test_a_policy_of_the_users_own_is_left_alone(kit: Kit) -> None:
     assert pipeline.call(lambda: "done") == "done"
 
 
+def test_a_policy_of_the_users_own_with_a_name_of_ours_is_left_alone(kit: Kit) -> None:
+    from resilient import Gate
+
+    class Own(Gate[int]):
+        kind = "bulkhead"
+
+        def admit(self, now: float, /) -> int:
+            return 1
+
+    kit.add(Own(), Retry(2))
+    bad = snapshot(payments={"bulkhead": {"limit": 7}, "retry": {"attempts": 4}})
+    kit.live.check(bad)
+    assert kit.live.apply(bad) == 1
+
+
+def test_of_two_of_a_kind_the_outermost_follows(kit: Kit) -> None:
+    outer, inner = RateLimit("9/second"), RateLimit("9000/hour")
+    kit.add(outer, inner)
+    kit.say(ratelimit={"rate": "5/second"})
+    assert (outer.options.rate.text, inner.options.rate.text) == ("5/second", "9000/hour")
+    assert kit.live.explain("payments.ratelimit.rate").value == "5/second"
+
+
+def test_who_makes_pipelines_again_and_again_is_told_once(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "resilient")
+    kit.say(retry={"attempts": 4}, bulkhead={"limit": 7})
+    for _ in range(50):
+        assert "4 attempts" in str(kit.add(Retry(2)))
+    assert [record.getMessage() for record in caplog.records] == [
+        "payments: bulkhead.limit at the document is without effect: it has no such policy",
+        "payments: retry.attempts 2 -> 4 (the document)",
+    ]
+    kit.say(retry={"attempts": 5})
+    kit.add(Retry(2))
+    assert caplog.records[-1].getMessage() == "payments: retry.attempts 2 -> 5 (the document)"
+
+
+def test_a_filter_that_raises_hurts_nobody(kit: Kit) -> None:
+    class Broken(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise KeyError("of the filter")
+
+    broken = Broken()
+    logger = logging.getLogger("resilient")
+    logger.addFilter(broken)
+    try:
+        pipeline = kit.add(Retry(2), CircuitBreaker())
+        assert kit.say(retry={"attempts": 4}) == 1
+        assert "4 attempts" in str(kit.add(Retry(2)))
+        assert "4 attempts" in str(pipeline)
+    finally:
+        logger.removeFilter(broken)
+
+
 def test_a_fault_of_ours_is_told_and_stops_nobody(
     kit: Kit, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +374,7 @@ def test_a_fault_of_ours_is_told_and_stops_nobody(
     kit.say(bulkhead={"limit": 7})
     assert fine.options.limit == 7
     assert "payments: the config document could not be applied to it" in caplog.text
+    assert 'raise KeyError("a bug")' in caplog.text, "with the traceback"
 
 
 # ------------------------------------------------------------------------------------------------------ telling why

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from ...core.events import BreakerTransition, emit, logger
 from ...core.forks import tell_after_fork
@@ -21,6 +23,14 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Twin(Protocol):
+    """Breakers of the same options: those of single endpoints."""
+
+    def retune(self, options: CircuitBreakerOptions, now: float, /) -> None:
+        """Go on with other rules."""
+        ...
 
 
 class CircuitBreaker(Gate[Permit]):
@@ -126,9 +136,12 @@ class CircuitBreaker(Gate[Permit]):
         # The state machine's own methods stand in for those below: one frame less on every call.
         self.admit = self._state.admit  # type: ignore[method-assign]
         self.record = self._state.record  # type: ignore[method-assign]
+        self._lock = threading.RLock()
+        self._twins: weakref.WeakSet[Twin] = weakref.WeakSet()  # guarded by _lock
         tell_after_fork(self)
 
     def after_fork(self) -> None:
+        self._lock = threading.RLock()
         self._state.after_fork()
 
     # --------------------------------------------------------------------------------------------------- gate
@@ -175,9 +188,19 @@ class CircuitBreaker(Gate[Permit]):
     def retune(self, options: CircuitBreakerOptions, now: float, /) -> str | None:
         old, self.options = self.options, options
         forgotten = self._state.retune(options, now)
+        with self._lock:
+            twins = list(self._twins)
+        for twin in twins:
+            twin.retune(options, now)
         if options.state != old.state:
             self._obey(old.state, options.state, now)
         return forgotten
+
+    def add_twin(self, twin: Twin, /) -> None:
+        """Have ``twin`` told what this breaker is told, from what is in force now on. Held weakly."""
+        with self._lock:
+            self._twins.add(twin)
+        twin.retune(self.options, self.clock.monotonic())
 
     def _obey(self, old: str | None, new: str | None, now: float) -> None:
         """The state that the config document forces it to changed."""
