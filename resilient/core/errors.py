@@ -114,7 +114,8 @@ class RateLimited(Rejected):
     def __str__(self) -> str:
         # Said when it is read: under a flood far more calls are turned away than anybody looks at.
         text = super().__str__()
-        return f"{text}; the next in {self.retry_after:.3f} s" if self.reason == "empty" else text
+        known = self.reason == "empty" and self.retry_after is not None
+        return f"{text}; the next in {self.retry_after:.3f} s" if known else text
 
 
 class BulkheadFull(Rejected):

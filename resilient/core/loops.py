@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from threading import get_ident
-from typing import Any
+from typing import Any, TypeVar
 
 from .forks import tell_after_fork
+
+T = TypeVar("T")
 
 current_task = asyncio.current_task
 running_loop = asyncio._get_running_loop
@@ -30,6 +32,22 @@ async def sleep(seconds: float, /) -> None:
         await sys.modules["trio"].sleep(seconds)
     else:
         await asyncio.sleep(seconds)
+
+
+async def within(seconds: float | None, work: Callable[..., Awaitable[T]], /, *args: Any) -> T:
+    """Await ``work(*args)``, and end it after so many seconds; None: never.
+
+    Raises:
+        TimeoutError: it was ended.
+    """
+    if seconds is None:
+        return await work(*args)
+    if in_trio():
+        with sys.modules["trio"].move_on_after(seconds):
+            return await work(*args)
+        raise TimeoutError
+    async with asyncio.timeout(seconds):
+        return await work(*args)
 
 
 async def wait_for_wake(arm: Callable[[Callable[[], None]], bool], timeout: float, /) -> None:

@@ -106,7 +106,7 @@ class Unfinished(Generic[T]):
 
     Args:
         result: what the caller is to have.
-        body: what it reads from: its ``drain(seconds)``, or ``await adrain(seconds)`` in async code, is called where
+        body: what it reads from, with the seconds that it let the reader wait in ``waited``. Its ``drain(seconds)``, or ``await adrain(seconds)`` in async code, is called where
             nobody wants the result, and reads what is left if that is little and comes soon, then closes."""
 
     __slots__ = ("_enders", "body", "result")
@@ -115,6 +115,10 @@ class Unfinished(Generic[T]):
         self.result = result
         self.body = body
         self._enders: list[Callable[[BaseException | None], None]] = []
+
+    def waited(self) -> float:
+        """Seconds that the reader had to wait for what arrived since; the reader's own pauses do not count."""
+        return 0.0 if self.body is None else float(self.body.waited)
 
     def on_end(self, ender: Callable[[BaseException | None], None], /) -> None:
         """Add what is to be done at the end; those added first (the innermost) are called first."""

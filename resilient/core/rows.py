@@ -15,7 +15,7 @@ from .call import CURRENT
 from .clock import Clock
 from .errors import PolicyError, Rejected
 from .events import RUNTIME, Rejection, Waited, emit
-from .outcome import IGNORED, SUCCESS, Discarded, Unfinished, Verdict
+from .outcome import FAILURE, IGNORED, SUCCESS, Discarded, Unfinished, Verdict
 from .policy import Gate, Site, Wait
 
 Gates = tuple[Gate[Any], ...]
@@ -272,38 +272,47 @@ def verdict_of(gate: Gate[Any], exc: BaseException) -> Verdict:
 
 def failed(gates: Gates, permits: Sequence[Any], exc: BaseException, now: float, clock: Clock) -> None:
     """Every gate hears its own verdict on the failure, the innermost first."""
-    if isinstance(exc, Discarded) and exc.unfinished is not None:
-        # The answer is a failure and still arrives: permits are held until it ends, in whatever way.
-        exc.unfinished.on_end(lambda broken: _told(gates, permits, None, exc, now, clock))
-    else:
-        _told(gates, permits, None, exc, now, clock)
+    end = clock.monotonic()
+    held = exc.unfinished if isinstance(exc, Discarded) else None
+    if held is None:
+        _told(gates, permits, None, exc, end - now, end)
+        return
+    # The answer is a failure and still arrives: permits are held until it ends, in whatever way.
+    held.on_end(lambda broken: _told(gates, permits, None, exc, end - now + held.waited(), clock.monotonic()))
 
 
 def succeeded(gates: Gates, permits: Sequence[Any], result: Any, now: float, clock: Clock) -> None:
     """Every gate hears its own verdict on the result, the innermost first."""
-    _told(gates, permits, result, None, now, clock)
+    end = clock.monotonic()
+    _told(gates, permits, result, None, end - now, end)
 
 
 def _told(
-    gates: Gates, permits: Sequence[Any], result: Any, exc: BaseException | None, now: float, clock: Clock
+    gates: Gates, permits: Sequence[Any], result: Any, exc: BaseException | None, latency: float, end: float
 ) -> None:
-    end = clock.monotonic()
+    cut = exc is not None and not isinstance(exc, Exception) and _is_cut(exc, end)
     broken: BaseException | None = None
     for i in range(len(gates) - 1, -1, -1):
         gate, verdict = gates[i], SUCCESS
         try:
             if exc is not None:
-                verdict = verdict_of(gate, exc)
+                verdict = FAILURE if cut else verdict_of(gate, exc)
             elif gate.judges_results:
                 verdict = gate.judge(result, None)
         except BaseException as error:  # as a predicate of the user's may: the permit comes back all the same
             broken, verdict = broken or error, IGNORED
         try:
-            gate.record(permits[i], verdict, end - now, end)
+            gate.record(permits[i], verdict, latency, end)
         except BaseException as error:  # nor does a gate of the user's keep those further out from theirs
             broken = broken or error
     if broken is not None:
         raise broken
+
+
+def _is_cut(exc: BaseException, end: float) -> bool:
+    """Whether a cancellation comes from a time-out of ours further out: then the callee was too slow."""
+    deadline = CURRENT.get().deadline
+    return type(exc).__name__ in ("CancelledError", "Cancelled") and deadline is not None and end >= deadline
 
 
 def turned_away(
@@ -341,12 +350,11 @@ def finish_special(
 ) -> Any:
     """A result that is not over, or is none: an open stream, or a coroutine that nobody awaited."""
     if isinstance(result, Unfinished):
+        head = clock.monotonic() - now
 
         def end(exc: BaseException | None) -> None:
-            if exc is not None:
-                failed(gates, permits, exc, now, clock)
-            else:
-                succeeded(gates, permits, result.result, now, clock)
+            done = None if exc is not None else result.result
+            _told(gates, permits, done, exc, head + result.waited(), clock.monotonic())
 
         result.on_end(end)
         return result

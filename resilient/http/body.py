@@ -155,9 +155,8 @@ class ResponseBody:
         self._translate = translate
         self._give_back: Callable[[], None] | None = give_back
         self._error: BaseException | None = None
-        self._waited = (
-            attempt.clock() - attempt.began
-        )  # seconds in which the peer let us wait, and not the reader
+        self._head = attempt.clock() - attempt.began
+        self.waited = 0.0  # seconds since, in which the peer let the reader wait
         self.read_to_end = False
         self.on_end: Callable[[BaseException | None], None] | None = None
         self.close_inner: Callable[[], Any] | None = (
@@ -170,10 +169,12 @@ class ResponseBody:
         give_back, self._give_back = self._give_back, None
         if give_back is None:
             return
-        give_back()
-        on_end, self.on_end = self.on_end, None
-        if on_end is not None:
-            on_end(self._error)
+        try:
+            give_back()
+        finally:
+            on_end, self.on_end = self.on_end, None
+            if on_end is not None:
+                on_end(self._error)
 
     def _failed(self, exc: BaseException) -> Exception | None:
         self._error = exc
@@ -181,14 +182,16 @@ class ResponseBody:
         if translated is not None:
             self._error = translated
         attempt = self._attempt
-        if isinstance(self._error, TimedOut) and self._waited < (attempt.clock() - attempt.began) / 2:
+        if (
+            isinstance(self._error, TimedOut)
+            and self._head + self.waited < (attempt.clock() - attempt.began) / 2
+        ):
             attach(self._error, verdict=IGNORED)  # it was the reader who took so long
         return translated
 
     def __del__(self) -> None:
         # Nobody closed it: the connection and the permits are not to be lost with it.
         if self.__dict__.get("_give_back") is not None:
-            self._error = self._error or GeneratorExit("the response was dropped without being closed")
             self._end()
 
 
@@ -200,13 +203,15 @@ class SyncBody(ResponseBody):
         try:
             began = clock()
             for chunk in self._stream:
-                self._waited += clock() - began
+                self.waited += clock() - began
                 yield chunk
                 began = clock()
             self._stream.close()
             self.read_to_end = True
+        except GeneratorExit:  # the reader has had enough, and the peer no part in it
+            raise
         except BaseException as exc:
-            self._waited += clock() - began
+            self.waited += clock() - began
             error = self._failed(exc)
             if error is None:
                 raise
@@ -239,13 +244,15 @@ class AsyncBody(ResponseBody):
         try:
             began = clock()
             async for chunk in self._stream:
-                self._waited += clock() - began
+                self.waited += clock() - began
                 yield chunk
                 began = clock()
             await self._stream.aclose()
             self.read_to_end = True
+        except GeneratorExit:
+            raise
         except BaseException as exc:
-            self._waited += clock() - began
+            self.waited += clock() - began
             error = self._failed(exc)
             if error is None:
                 raise

@@ -342,20 +342,19 @@ def depend(
                 f"client: limits.max_connections={most} is held by a bulkhead; put Bulkhead({most}) into "
                 "policies="
             )
+    known = profile_of(profile)
     for policy in pipeline:
-        _refuse_in_clients(policy, asynchronous)
+        _refuse_in_clients(policy, known, asynchronous)
     if base_url.scheme not in ("http", "https") or not base_url.host:
         raise PolicyError(
             f"client: base_url={str(base_url)!r} must be an absolute http or https URL; write "
             "'http://payments.shop.svc'"
         )
     authority = (base_url.scheme, base_url.host, base_url.port)
-    return Dependency(
-        name, binding, authority, pipeline, profile_of(profile), bool(endpoints) or is_ours(base_url.host)
-    )
+    return Dependency(name, binding, authority, pipeline, known, bool(endpoints) or is_ours(base_url.host))
 
 
-def _refuse_in_clients(policy: Policy, asynchronous: bool) -> None:
+def _refuse_in_clients(policy: Policy, profile: Profile, asynchronous: bool) -> None:
     """What would be wrong at the first request is said when the client is built."""
     if isinstance(policy, Fallback):
         if not callable(policy.options.fallback):
@@ -372,6 +371,11 @@ def _refuse_in_clients(policy: Policy, asynchronous: bool) -> None:
         raise PolicyError(
             "client: policies= has Timeout(walk_away=True), which is for sync functions; leave it out: async requests "
             "are cancelled"
+        )
+    elif isinstance(policy, Retry) and policy.options.idempotency_key is not None and not profile.sends:
+        raise PolicyError(
+            "client: policies= has Retry(idempotency_key=), and this profile sends no key; leave it out, or write "
+            "profile='unknown'"
         )
     elif isinstance(policy, Retry) and policy.options.idempotent:
         raise PolicyError(

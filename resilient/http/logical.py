@@ -110,18 +110,20 @@ class Logical:
             self._redirect = self._challenged = None
         else:
             self._redirect = weakref.ref(response) if status < 400 else None
-            self._challenged = _seen(request) if status in (401, 403, 407) else None
+            self._challenged = _seen(request) if status >= 400 else None
 
     def is_over(self, request: Any) -> bool:
         """Whether ``request``, which bears our state, comes from another ``client.send()``.
 
-        A request object comes again when an auth flow answers a challenge, with another URL or other headers than
-        before; else it was sent again. The request of a redirect that the SDK follows is on no response's
-        ``next_request``."""
+        A request object comes again when an auth flow answers a refusal, with another URL or other headers than
+        before; else it was sent again. The answer whose redirect the SDK follows is in its history by then, and has no
+        ``next_request``; where the caller follows it, it has, or is gone."""
         if id(request) in (self._first, self._hop):
             return self._challenged is None or self._challenged == _seen(request)
-        response = None if self._redirect is None else self._redirect()
-        return response is not None and response.next_request is request
+        if self._redirect is None:
+            return self._challenged is None
+        response = self._redirect()
+        return response is None or response.next_request is request
 
     def begin_attempt(self, endpoint: Any) -> None:
         """Another attempt, at ``endpoint``."""

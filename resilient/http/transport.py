@@ -12,12 +12,13 @@ from typing import Any
 from ..balance.endpoint import PENALTY
 from ..balance.endpoints import Endpoints, Fixed
 from ..core import tracing
-from ..core.call import CURRENT, Call
+from ..core.call import CURRENT, Call, put_back
 from ..core.errors import TimedOut
 from ..core.forks import tell_after_fork
 from ..core.outcome import IGNORED, SUCCESS, Evidence, Unfinished, attach
 from ..core.pipeline import Pipeline
 from ..core.policy import Site
+from ..policies.retry.state import MARK
 from .attempt import Attempt, failure, stale, unreachable
 from .body import ResponseBody
 from .hints import Finding, answer
@@ -246,6 +247,9 @@ class Base:
             transient=report.transient,
             verdict=report.verdict,
         )
+        mark = answered.__dict__.get(MARK)
+        if mark is not None and report.why_not_retried != "not_transient":
+            response.extensions[MARK] = mark
         logical.hop_ended(request, response)
         return response
 
@@ -290,7 +294,7 @@ class SyncTransport(Base):
             raise error from exc
         finally:
             logical.busy = False
-            CURRENT.reset(token)
+            put_back(token)
 
     def _run(self, method: str) -> Callable[[Any], Any]:
         run = self._runs.get(method)
@@ -363,7 +367,7 @@ class AsyncTransport(Base):
             raise error from exc
         finally:
             logical.busy = False
-            CURRENT.reset(token)
+            put_back(token)
 
     def _run(self, method: str) -> Callable[[Any], Any]:
         run = self._runs.get(method)

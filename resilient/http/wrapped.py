@@ -32,14 +32,16 @@ class Base:
             extensions=attempt.extensions(request.extensions, trace, cut=True),
         )
 
-    def _raised(self, exc: Exception, attempt: Attempt) -> Exception | None:
+    def _raised(self, exc: BaseException, attempt: Attempt) -> Exception | None:
         if not attempt.traced:
-            # A transport without trace events: its error's class is all that there is.
-            attempt.sent = type(exc).__name__ not in _NOT_SENT
+            # A transport without trace events: its error's class is all that there is; what bears a request already is
+            # another client's, such as one that an application in this process uses. A cancellation proves nothing.
+            own = isinstance(exc, Exception) and getattr(exc, "_request", None) is None
+            attempt.sent = not (own and type(exc).__name__ in _NOT_SENT)
         return self._late(exc, attempt)
 
     def _late(self, exc: BaseException, attempt: Attempt) -> Exception | None:
-        if isinstance(exc, self.binding.sdk.TimeoutException) and attempt.overdue():
+        if isinstance(exc, (self.binding.sdk.TimeoutException, TimeoutError)) and attempt.overdue():
             return TimedOut("the attempt ran out of time while it waited for the network")
         return None
 
@@ -57,14 +59,25 @@ def _check(attempt: Attempt) -> None:
 
 def _timely(stream: Any, attempt: Attempt) -> Iterator[bytes]:
     for chunk in stream:
-        yield chunk
         _check(attempt)
+        yield chunk
 
 
 async def _atimely(stream: Any, attempt: Attempt) -> AsyncIterator[bytes]:
-    async for chunk in stream:
-        yield chunk
+    from ..core.loops import within
+
+    chunks = aiter(stream)
+    while True:
+        try:
+            chunk = await within(_left(attempt), anext, chunks)
+        except StopAsyncIteration:
+            return
         _check(attempt)
+        yield chunk
+
+
+def _left(attempt: Attempt) -> float | None:
+    return None if attempt.deadline is None else max(0.0, attempt.deadline - attempt.clock())
 
 
 class SyncWrapped(Base):
@@ -83,7 +96,7 @@ class SyncWrapped(Base):
                 finally:
                     stream.close()
                 return response
-        except Exception as exc:
+        except BaseException as exc:
             error = self._raised(exc, attempt)
             if error is None:
                 raise
@@ -102,14 +115,15 @@ class SyncWrapped(Base):
 
 
 class AsyncWrapped(Base):
-    """An async transport of the user's."""
+    """An async transport of the user's. What it does is ended at the deadline, which its own time-outs do not know."""
 
     async def send(self, request: Any, attempt: Attempt) -> Any:
+        from ..core.loops import within
+
         sdk = self.binding.sdk
         try:
-            response = await self.transport.handle_async_request(
-                self._request(request, attempt, attempt.atrace)
-            )
+            given = self._request(request, attempt, attempt.atrace)
+            response = await within(_left(attempt), self.transport.handle_async_request, given)
             stream = response.stream
             if isinstance(stream, sdk.ByteStream):
                 return response
@@ -121,7 +135,7 @@ class AsyncWrapped(Base):
                 finally:
                     await stream.aclose()
                 return response
-        except Exception as exc:
+        except BaseException as exc:
             error = self._raised(exc, attempt)
             if error is None:
                 raise

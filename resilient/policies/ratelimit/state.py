@@ -163,6 +163,10 @@ def too_late(options: RateLimitOptions, seconds: float) -> RateLimited:
     )
 
 
+class Shared(float):
+    """A permit out of the bucket that keys past ``max_keys`` share."""
+
+
 class KeyedBuckets:
     """One bucket per key, one number each. A live key is never evicted.
 
@@ -238,7 +242,7 @@ class KeyedBuckets:
                     self._overflow = new
                 else:
                     self._new[key] = new
-                permit = new / NANOSECONDS
+                permit = (Shared if shared else float)(new / NANOSECONDS)
                 return permit if early <= 0 else reserved(t + early, permit, cost)
             if not shared and found is not None:
                 self._new[key] = found
@@ -250,12 +254,15 @@ class KeyedBuckets:
         if back <= 0:
             return
         with self._lock:
+            if permit.__class__ is Shared:
+                self._overflow -= back
+                return
             for half in (self._new, self._old):
                 if key in half:
                     half[key] -= back
                     self._none_before = min(self._none_before, half[key])
                     return
-            self._overflow -= back
+            # It was full, and was let go: there is nothing to give back.
 
     def _turn(self, t: int) -> None:
         if t - self._turned >= self._life:

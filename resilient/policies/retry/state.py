@@ -54,7 +54,8 @@ class GaveUp:
         return self.at > started or (self.at == started and self.owner is not owner)
 
 
-_MARK = "_resilient_gave_up"
+MARK = "_resilient_gave_up"
+"""Where the mark stands: on the exception, and in the extensions of the answer that an exception held."""
 
 
 def gave_up_inside(exc: BaseException, started: float, clock: Clock, owner: object, /) -> bool:
@@ -66,20 +67,19 @@ def gave_up_inside(exc: BaseException, started: float, clock: Clock, owner: obje
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        if _answer_given_up(each):
-            return True
-        mark: GaveUp | None = each.__dict__.get(_MARK)
+        mark: GaveUp | None = each.__dict__.get(MARK) or _mark_on_answer(each)
         if mark is not None and mark.holds(started, clock, owner):
             return True
         todo += (each.__cause__, each.__context__)
     return False
 
 
-def _answer_given_up(exc: BaseException) -> bool:
-    """Whether the error was made of an answer (``response.raise_for_status()``) that a client's retry gave up on."""
+def _mark_on_answer(exc: BaseException) -> GaveUp | None:
+    """The mark on the answer that an error was made of (``response.raise_for_status()``), if a client's retry gave up
+    on that."""
     extensions = getattr(exc.__dict__.get("response"), "extensions", None)
-    report = extensions.get("resilient") if isinstance(extensions, dict) else None
-    return isinstance(report, Report) and report.why_not_retried not in (None, "not_transient")
+    mark = extensions.get(MARK) if isinstance(extensions, dict) else None
+    return mark if isinstance(mark, GaveUp) else None
 
 
 class Story:
@@ -224,12 +224,12 @@ class Story:
         plain = (
             exc.__cause__ is None
             and exc.__context__ is None
-            and _MARK not in known
+            and MARK not in known
             and "response" not in known
         )
         if not plain and gave_up_inside(exc, self.started, self.site.clock, self.owner):
             return "nested"
-        if report is not None and report.why_not_retried is not None and _MARK not in exc.__dict__:
+        if report is not None and report.why_not_retried is not None and MARK not in exc.__dict__:
             return report.why_not_retried  # a client binding knows that it cannot be repeated, and why
         if not wanted:
             return "not_transient"
@@ -317,7 +317,7 @@ class Story:
             exc.__dict__["resilient"] = _first_report(self.attempts, why, verdict)
         elif why != "nested":
             attach(exc, attempts=self.attempts, why_not_retried=why)
-        exc.__dict__[_MARK] = GaveUp(now, self.site.clock, self.owner)
+        exc.__dict__[MARK] = GaveUp(now, self.site.clock, self.owner)
         if self.failure is not None or why not in ("not_transient", "rejected", "nested", "final"):
             self._note(exc, why, now)
         if RUNTIME.listeners:
