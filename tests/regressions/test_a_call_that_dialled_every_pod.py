@@ -28,7 +28,7 @@ def refusing(count: int) -> tuple[list[socket.socket], list[str]]:
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_ten_of_them_are_enough(mode: str, attempts: int, manual_clock: ManualClock) -> None:
     held, places = refusing(40)
-    policies = Pipeline(Retry(attempts, wait=0), name="payments", clock=manual_clock)
+    policies = Pipeline(Retry(attempts, wait=0), name="svc", clock=manual_clock)
     with Caller(mode, "http://payments", manual_clock, endpoints=places, policies=policies) as caller:
         exc = caller.fails("POST")
         dialled = sum(each.exchange.pool.opened for each in caller.transport.endpoints)

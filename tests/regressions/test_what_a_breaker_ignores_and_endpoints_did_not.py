@@ -34,7 +34,7 @@ def test_errors(mode: str, ignore: Any, ejected: bool, manual_clock: ManualClock
     with pods(reset_after_effect(), manual_clock) as places:
         breaker = CircuitBreaker(consecutive=2, ignore=ignore)
         breaker.observe()  # all calls are to go through: of interest are those of the endpoints
-        policies = Pipeline(breaker, name="p", clock=manual_clock)
+        policies = Pipeline(breaker, name="svc", clock=manual_clock)
         with Caller(mode, "http://payments", manual_clock, endpoints=places, policies=policies) as caller:
             for _ in range(8):
                 caller.fails("POST")
@@ -48,7 +48,7 @@ def test_errors(mode: str, ignore: Any, ejected: bool, manual_clock: ManualClock
 def test_answers(mode: str, manual_clock: ManualClock) -> None:
     with pods(500, manual_clock) as places:
         breaker = CircuitBreaker(consecutive=2, ignore=(lambda exc: str(exc) == "500",))
-        policies = Pipeline(breaker, name="p", clock=manual_clock)
+        policies = Pipeline(breaker, name="svc", clock=manual_clock)
         with Caller(mode, "http://payments", manual_clock, endpoints=places, policies=policies) as caller:
             assert {caller.post().status_code for _ in range(8)} == {500}
             assert {each.state for each in caller.transport.endpoints} == {"closed"}
@@ -60,7 +60,7 @@ def test_a_predicate_that_raises_is_the_callers_to_see(mode: str, manual_clock: 
         raise LookupError("a bug of the user's")
 
     with pods(reset_after_effect(), manual_clock) as places:
-        policies = Pipeline(CircuitBreaker(ignore=(asks,)), name="p", clock=manual_clock)
+        policies = Pipeline(CircuitBreaker(ignore=(asks,)), name="svc", clock=manual_clock)
         with Caller(mode, "http://payments", manual_clock, endpoints=places, policies=policies) as caller:
             exc = caller.fails("POST")
             assert isinstance(exc, LookupError)
