@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from .clock import SYSTEM_CLOCK, Clock
 from .errors import PolicyError
@@ -26,6 +26,22 @@ class Criticality(enum.Enum):
     CRITICAL_PLUS = "critical_plus"
 
 
+class Rest(NamedTuple):
+    """What a Call says beside its times. Most calls say nothing, and share `PLAIN`."""
+
+    idempotency_key: str | None = None
+    criticality: Criticality = Criticality.CRITICAL
+    numbers: dict[str, itertools.count[int]] | None = None
+    """Of the children of each operation, where there is a key."""
+    place: str = ""
+    """Of the retry that makes this attempt, among the retries inside the keyed call."""
+
+
+PLAIN = Rest()
+make_call = object.__new__
+"""A deadline is set on every call, and an ``__init__`` would cost as much again. Whoever makes one sets all four fields."""
+
+
 class Call:
     """What a logical call may do. Immutable; `current_call` returns the one in force.
 
@@ -33,77 +49,76 @@ class Call:
         deadline: the clock's monotonic time at which the call is over, or None.
         attempt: which attempt of the innermost retry runs, from 1.
         began: when the call of that retry began, by the clock; None in first attempts.
-        idempotency_key: the key of the logical call, the same on every attempt, or None.
-        criticality: how much the call matters.
+        rest: what else it says; for the library's own use.
     """
 
-    # Defaults stand on the class: a copy writes only what differs, and a deadline is set on every call.
-    deadline: float | None = None
-    attempt: int = 1
-    began: float | None = None
-    idempotency_key: str | None = None
-    criticality: Criticality = Criticality.CRITICAL
-    _numbers: dict[str, itertools.count[int]] | None = (
-        None  # of the children of each operation, shared by copies
-    )
-    _place: str = ""  # of the retry that makes this attempt, among the retries inside the keyed call
-    _only_deadline = True  # nothing but the deadline differs from the defaults
+    __slots__ = ("attempt", "began", "deadline", "rest")
+    deadline: float | None
+    attempt: int
+    began: float | None
+    rest: Rest
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The key of the logical call, the same on every attempt, or None."""
+        return self.rest.idempotency_key
+
+    @property
+    def criticality(self) -> Criticality:
+        """How much the call matters."""
+        return self.rest.criticality
 
     def with_deadline(self, deadline: float, /) -> Call:
         """A copy whose deadline is the earlier of the two."""
         old = self.deadline
         if old is not None and old < deadline:
             return self
-        call = Call() if self._only_deadline else self._copy()
+        call = make_call(Call)
         call.deadline = deadline
+        call.attempt = self.attempt
+        call.began = self.began
+        call.rest = self.rest
         return call
 
     def with_key(self, key: str, /) -> Call:
         """A copy with an idempotency key of its own, whose children are numbered from 1."""
-        call = self._copy()
-        call.idempotency_key, call._numbers, call._place = key, {}, ""
-        return call
+        return self._with(idempotency_key=key, numbers={}, place="")
 
     def for_retry(self, operation: str, /) -> Call:
         """A copy for a retry that begins inside this keyed call.
 
         Children of the retry's attempts are numbered within its own place, so that each attempt gives them the same
         keys, and never those of a call beside the retry."""
-        call = self._copy()
-        call._place = f"{self._place}{operation} {self._next(f'retry {operation}')}/"
-        call._numbers = {}
-        return call
+        place = f"{self.rest.place}{operation} {self._next(f'retry {operation}')}/"
+        return self._with(place=place, numbers={})
 
     def with_attempt(self, attempt: int, began: float | None = None, /) -> Call:
         """A copy for another attempt of the retry that this Call belongs to; its children are numbered anew."""
-        call = self._copy()
-        call.attempt, call.began = attempt, began
-        if self.idempotency_key is not None:
-            call._numbers = {}
+        rest = self.rest
+        if rest.numbers is not None:
+            rest = rest._replace(numbers={})
+        call = make_call(Call)
+        call.deadline = self.deadline
+        call.attempt = attempt
+        call.began = began
+        call.rest = rest
         return call
 
     def with_criticality(self, criticality: Criticality, /) -> Call:
         """A copy with another criticality."""
-        call = self._copy()
-        call.criticality = criticality
-        return call
+        return self._with(criticality=criticality)
 
-    def _copy(self) -> Call:
-        call = Call()
-        call._only_deadline = False
-        call.deadline = self.deadline
-        call.attempt = self.attempt
-        call.began = self.began
-        call.idempotency_key = self.idempotency_key
-        call.criticality = self.criticality
-        if self.idempotency_key is not None:
-            call._numbers, call._place = self._numbers, self._place
+    def _with(self, **changes: Any) -> Call:
+        call = make_call(Call)
+        call.deadline, call.attempt, call.began = self.deadline, self.attempt, self.began
+        call.rest = self.rest._replace(**changes)
         return call
 
     def _next(self, operation: str) -> int:
         """The number of the next child of its kind: each is given once, however many threads ask."""
-        assert self._numbers is not None
-        return next(self._numbers.setdefault(operation, itertools.count(1)))
+        numbers = self.rest.numbers
+        assert numbers is not None
+        return next(numbers.setdefault(operation, itertools.count(1)))
 
     def child_key(self, operation: str, /, label: str | None = None) -> str | None:
         """The key for a call made inside this one; None where this one has no key.
@@ -111,13 +126,14 @@ class Call:
         The same parent key, operation and label give the same child key in every process, so a redelivered
         job sends the same keys. Without a label the calls of one operation are numbered in the order in which
         they are made, within the retry that makes them: give labels where that order can change."""
-        if self.idempotency_key is None:
+        rest = self.rest
+        if rest.idempotency_key is None:
             return None
         from .keys import child_key
 
         if label is None:
-            return child_key(self.idempotency_key, operation, self._place, str(self._next(operation)))
-        return child_key(self.idempotency_key, operation, label)
+            return child_key(rest.idempotency_key, operation, rest.place, str(self._next(operation)))
+        return child_key(rest.idempotency_key, operation, label)
 
     def remaining(self, clock: Clock = SYSTEM_CLOCK, /) -> float | None:
         """Seconds left until the deadline, 0.0 when it is over; None without a deadline."""
@@ -129,7 +145,8 @@ class Call:
         return f"Call(deadline={self.deadline}, attempt={self.attempt}{key}, criticality={level})"
 
 
-NO_CALL = Call()
+NO_CALL = make_call(Call)
+NO_CALL.deadline, NO_CALL.attempt, NO_CALL.began, NO_CALL.rest = None, 1, None, PLAIN
 CURRENT: ContextVar[Call] = ContextVar("resilient_call", default=NO_CALL)
 
 current_call = CURRENT.get

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ...core.backoff import Backoff
 from ...core.budget import Budget
-from ...core.call import CURRENT, NO_CALL, put_back
+from ...core.call import CURRENT, NO_CALL, PLAIN, put_back
 from ...core.clock import SYSTEM_CLOCK, Clock
 from ...core.errors import PolicyError
 from ...core.events import RUNTIME
@@ -182,7 +182,7 @@ class Retry(Policy):
             if watched is not None and runtime.attention:
                 return watched(*args, **kwargs)  # type: ignore[no-any-return]
             outer = get()
-            changes = makes_key or (outer is not NO_CALL and outer.idempotency_key is not None)
+            changes = makes_key or (outer.rest is not PLAIN and outer.rest.idempotency_key is not None)
             try:  # put back without a token, as in Timeout: a signal handler may raise before there is one
                 if changes:
                     put(own_call(outer, makes_key, in_force.now, site, args, kwargs))
@@ -289,7 +289,7 @@ class Retry(Policy):
                 return await watched(*args, **kwargs)  # type: ignore[no-any-return]
             outer = get()
             token = None
-            if makes_key or (outer is not NO_CALL and outer.idempotency_key is not None):
+            if makes_key or (outer.rest is not PLAIN and outer.rest.idempotency_key is not None):
                 token = put(own_call(outer, makes_key, in_force.now, site, args, kwargs))
             try:
                 started = monotonic()

@@ -154,15 +154,13 @@ class Story:
     def wants(self, exc: Exception, /) -> Any:
         """Whether ``on=`` names this failure; may be an awaitable with a strategy of ``tenacity.asyncio``."""
         strategies = self._strategies
-        if strategies is not None:
-            strategies.failed(exc)
+        if strategies is None:
+            return self.options.on.covers(exc) or wants_again(exc)
+        strategies.failed(exc)
         if wants_again(exc):
             return True
-        if strategies is not None:
-            wanted = strategies.wants()
-            if wanted is not None:
-                return wanted
-        return self.options.on.covers(exc)
+        wanted = strategies.wants()
+        return self.options.on.covers(exc) if wanted is None else wanted
 
     def wants_result(self, result: Any, /) -> Any:
         """Whether ``on=`` names this result; may be an awaitable."""

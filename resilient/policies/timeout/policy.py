@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ...core.call import CURRENT
+from ...core.call import CURRENT, Call, make_call
 from ...core.errors import DeadlineExceeded, PolicyError, TimedOut
 from ...core.events import RUNTIME, CallAbandoned, Rejection, TimeoutOverrun, emit
 from ...core.forks import tell_after_fork
@@ -144,7 +144,12 @@ class Timeout(Policy):
                     deadline = inherited
                     result = run_inherited(*args, **kwargs)
                 else:
-                    put(outer.with_deadline(deadline))
+                    limited = make_call(Call)  # as Call.with_deadline, without its frame
+                    limited.deadline = deadline
+                    limited.attempt = outer.attempt
+                    limited.began = outer.began
+                    limited.rest = outer.rest
+                    put(limited)
                     result = run(*args, **kwargs)
                 if result.__class__ is CoroutineType:
                     raise refuse_coroutine(result, site)
@@ -211,7 +216,12 @@ class Timeout(Policy):
                 limits = self._limits = mine = Limits(loop, limit, monotonic)
                 running = mine.begin(deadline)
                 assert running is not None
-            token = put(outer.with_deadline(deadline))
+            limited = make_call(Call)  # as Call.with_deadline, without its frame
+            limited.deadline = deadline
+            limited.attempt = outer.attempt
+            limited.began = outer.began
+            limited.rest = outer.rest
+            token = put(limited)
             try:
                 return await inner(*args, **kwargs)
             except CancelledError as exc:
