@@ -39,7 +39,7 @@ class Rest(NamedTuple):
 
 PLAIN = Rest()
 make_call = object.__new__
-"""A deadline is set on every call, and an ``__init__`` would cost as much again. Whoever makes one sets all four fields."""
+"""A deadline is set on every call, and an ``__init__`` would cost as much again. Who makes one sets all four fields."""
 
 
 class Call:
