@@ -49,7 +49,7 @@ class Kit:
         registry.add(self.pipeline)
         self.flags = Flags()
         self.live = Live(registry)
-        self.loader = Loader(directory, self.live, [self.flags.section], self.clock)
+        self.loader = Loader(directory, lambda: (self.live, [self.flags.section]), self.clock)
 
     def look(self) -> str:
         """As the refresher does; the state afterwards."""
