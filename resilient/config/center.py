@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,9 @@ class Center:
             raise ConfigError(f"{loader.directory} could not be read within {timeout:g} s")
         status = loader.status
         if status.problem is not None:
-            raise status.problem
+            raise copy(status.problem)  # it is held, and may be raised again
+        if status.state == "not_ready":
+            raise ConfigError(f"{loader.directory} changes faster than it can be read")
         return status
 
     def status(self) -> Status:

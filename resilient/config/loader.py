@@ -105,6 +105,7 @@ class Loader:
         self._read: Mark | None = None  # at the last read that came to an end
         self._refused: object = None  # what was refused last: a digest, or the error's text
         self._looks = 0
+        self._hurry = False
 
     # ---------------------------------------------------------------------------------------- for the refresher
     @property
@@ -117,7 +118,8 @@ class Loader:
         self._asked = self.looked
         if self._follower is None:
             load_unforked(self._get_ready)
-        self.look()
+        hurry, self._hurry = self._hurry, False
+        self.look(hurry=hurry)
         return None
         yield  # as those do that ask nameservers
 
@@ -134,18 +136,23 @@ class Loader:
         self._ended()
 
     def look_now(self) -> threading.Event:
-        """Have the refresher look at once; the event is set afterwards."""
+        """Have the refresher look at once, also at what may not have settled; the event is set afterwards."""
         self.looked = looked = threading.Event()
+        self._hurry = True
         self._due = float("-inf")
         return looked
 
     # -------------------------------------------------------------------------------------------------- looking
-    def look(self) -> None:
-        """Look whether there is another document, and put it in force if it is good."""
+    def look(self, *, hurry: bool = False) -> None:
+        """Look whether there is another document, and put it in force if it is good.
+
+        Args:
+            hurry: somebody says that it is whole.
+        """
         self._looks += 1
         mark = self._source.mark()
         # Who writes into a plain directory may be in the middle of it: wait until two looks in a row see the same.
-        settled = mark.atomic or self._seen in (None, mark)
+        settled = hurry or mark.atomic or self._seen in (None, mark)
         self._seen = mark
         unchanged = mark == self._read and (mark.atomic or self._looks % _READ_ANYWAY)
         if not settled or unchanged:
@@ -201,14 +208,15 @@ class Loader:
         )
 
     def _publish(self, snapshot: Snapshot, follower: Follower) -> None:
-        self.snapshot = snapshot
-        self._refused = None
         for section, part in snapshot.parts:
             try:
                 section.publish(part)
             except Exception:
                 write(ERROR, f"config: not everybody was told of {sorted(section.keys)}", exc_info=True)
         changes = follower.apply(snapshot)
+        # Only now: a child that is forked meanwhile begins anew.
+        self.snapshot = snapshot
+        self._refused = None
         self.status = Status(READY, snapshot.generation, snapshot.digest, snapshot.version)
         self._tell(
             INFO,
