@@ -147,15 +147,15 @@ class Loader:
         """Look whether there is another document, and put it in force if it is good.
 
         Args:
-            hurry: somebody says that it is whole.
+            hurry: read what is there: somebody says that it is whole.
         """
         self._looks += 1
         mark = self._source.mark()
         # Who writes into a plain directory may be in the middle of it: wait until two looks in a row see the same.
-        settled = hurry or mark.atomic or self._seen in (None, mark)
+        settled = mark.atomic or self._seen in (None, mark)
         self._seen = mark
         unchanged = mark == self._read and (mark.atomic or self._looks % _READ_ANYWAY)
-        if not settled or unchanged:
+        if not hurry and (unchanged or not settled):
             return
         try:
             files = self._source.read()

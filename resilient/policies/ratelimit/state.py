@@ -9,7 +9,7 @@ that starts full (ITU-T I.371). Whole numbers, because with floats a full bucket
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from ...core.errors import PolicyError, RateLimited
@@ -62,7 +62,7 @@ class Bucket:
             self._use(options)
             if arrival > t:
                 self._full_then = 0.0
-                self._taken = rescaled(arrival, t, old, options)
+                self._taken = rescaling(t, old, options)(arrival)
                 self._full_at = self._taken / NANOSECONDS
 
     def admit(self, now: float, /) -> float | Wait[float]:
@@ -118,17 +118,22 @@ class Bucket:
         self._lock = threading.RLock()
 
 
-def rescaled(arrival: int, t: int, old: RateLimitOptions, new: RateLimitOptions) -> int:
-    """The arrival time of a bucket that is as full under other options as it was under the old ones.
+def rescaling(t: int, old: RateLimitOptions, new: RateLimitOptions) -> Callable[[int], int]:
+    """From the arrival time of a bucket to that of one which is as full at ``t`` under other options.
 
     From the first token to the last it is scaled, so that full stays full, and one stays one: a bucket under pressure
     lets no burst through when it grows. What is reserved stays so many tokens."""
     interval, new_interval = old.rate.interval, new.rate.interval
-    level = interval * old.capacity - max(0, arrival - t)
-    left = min(level, interval) * new_interval // interval
-    if level > interval:
-        left += (level - interval) * (new.capacity - 1) * new_interval // ((old.capacity - 1) * interval)
-    return int(t + new_interval * new.capacity - left)
+    top, new_top = t + interval * old.capacity, t + new_interval * new.capacity
+    more, per = (new.capacity - 1) * new_interval, max(1, old.capacity - 1) * interval
+
+    def rescaled(arrival: int) -> int:
+        level = top - arrival
+        if level <= interval:
+            return int(new_top - level * new_interval // interval)
+        return int(new_top - new_interval - (level - interval) * more // per)
+
+    return rescaled
 
 
 def tokens(options: RateLimitOptions, tat: int, t: int) -> int:
@@ -211,10 +216,11 @@ class KeyedBuckets:
         """As `Bucket.retune`, for each key at once: calls wait for it, a quarter of a second for a million keys."""
         t = int(now * NANOSECONDS)
         with self._lock:
-            known, old = self._old | self._new, self.options
-            self._new = {key: rescaled(tat, t, old, options) for key, tat in known.items() if tat > t}
+            rescaled = rescaling(t, self.options, options)
+            known = self._old | self._new
+            self._new = {key: rescaled(tat) for key, tat in known.items() if tat > t}
             self._old, self._dying = {}, {}
-            self._overflow = rescaled(self._overflow, t, old, options)
+            self._overflow = rescaled(max(t, self._overflow))
             self.options, self._life, self._turned = options, _life(options), t
 
     def admit(self, key: Hashable, cost: int, now: float) -> float | Wait[float]:
