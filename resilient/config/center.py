@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from ..core.forks import tell_after_fork
 from ..core.registry import REGISTRY
 
 if TYPE_CHECKING:
+    from .decode import Section
     from .live import Explanation, Live
     from .loader import Loader, Status
 
@@ -63,7 +66,11 @@ class Center:
             REFRESHER.forget(loader)
             REFRESHER.wake()  # where that was all, its thread ends
             if self.directory is None and live is not None:
+                from .sections import SECTIONS
+
                 live.release()
+                for section in SECTIONS:
+                    section.publish(section.nothing)
         self.arm()
 
     def arm(self) -> None:
@@ -88,22 +95,26 @@ class Center:
         directory = self.directory
         if directory is None:
             return None
-        # All that the thread needs is imported here: a fork while another thread imports leaves the child waiting.
         from ..discovery.refresher import REFRESHER
-        from .live import Live
         from .loader import Loader
-        from .sections import SECTIONS
 
         with self._lock:
-            live = self._live = self._live or Live()
             loader = self._loader
             if loader is None or loader.directory != directory:
-                loader = self._loader = Loader(directory, live, SECTIONS, ended=self.arm)
-        REGISTRY.follow(live.follow)
+                loader = self._loader = Loader(directory, self._prepare, ended=self.arm)
         if loader.asleep and REFRESHER.watch(loader):
             self._again_at = SYSTEM_CLOCK.monotonic() + 1.0
             self.arm()
         return loader
+
+    def _prepare(self) -> tuple[Live, Sequence[Section]]:
+        from .live import Live
+        from .sections import SECTIONS
+
+        with self._lock:
+            live = self._live = self._live or Live()
+        REGISTRY.follow(live.follow)
+        return live, SECTIONS
 
     def load(self, timeout: float) -> Status:
         loader = self.start()
@@ -122,7 +133,9 @@ class Center:
             raise ConfigError(f"{loader.directory} could not be read within {timeout:g} s")
         status = loader.status
         if status.problem is not None:
-            raise status.problem
+            raise copy(status.problem)  # it is held, and may be raised again
+        if status.state == "not_ready":
+            raise ConfigError(f"{loader.directory} changes faster than it can be read")
         return status
 
     def status(self) -> Status:

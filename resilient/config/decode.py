@@ -84,11 +84,13 @@ class Section(NamedTuple):
         keys: its keys at the top level.
         parse: makes something of the whole tree; raises `DocumentError`.
         publish: is handed that, once the document is in force.
+        nothing: what is published when no document is followed any more.
     """
 
     keys: frozenset[str]
     parse: Callable[[dict[str, Any]], Any]
     publish: Callable[[Any], None]
+    nothing: Any = None
 
 
 class Duration(float):

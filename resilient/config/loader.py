@@ -10,17 +10,19 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.clock import SYSTEM_CLOCK, Clock
 from ..core.errors import ConfigError, DocumentError
 from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit
+from ..core.forks import load_unforked
 from ..discovery.dns import Steps
-from .decode import Section, decode, placed
-from .document import parse
 from .log import ERROR, INFO, WARNING, write
 from .snapshot import Snapshot
 from .source import Changing, Directory, Files, Mark
+
+if TYPE_CHECKING:
+    from .decode import Section
 
 NOT_READY, READY, STALE = "not_ready", "ready", "stale"
 STATES = (NOT_READY, READY, STALE)
@@ -69,8 +71,8 @@ class Loader:
 
     Args:
         directory: where the document is.
-        follower: takes what it says of policies.
-        sections: parts of the document that others understand.
+        prepare: imports what reading needs, and gives who takes what a document says of policies, and the parts of it
+            that others understand. Asked at the first look, in the thread that looks: it takes a quarter of a second.
         clock: where time comes from.
         ended: called where the refresher may have ended, so that somebody starts it again.
 
@@ -83,8 +85,7 @@ class Loader:
     def __init__(
         self,
         directory: Path,
-        follower: Follower,
-        sections: Sequence[Section] = (),
+        prepare: Callable[[], tuple[Follower, Sequence[Section]]],
         clock: Clock = SYSTEM_CLOCK,
         ended: Callable[[], None] = lambda: None,
     ) -> None:
@@ -94,8 +95,9 @@ class Loader:
         self.asleep = True
         self.looked = self._asked = threading.Event()
         self._source = Directory(directory)
-        self._follower = follower
-        self._sections = tuple(sections)
+        self._prepare = prepare
+        self._follower: Follower | None = None
+        self._sections: Sequence[Section] = ()
         self._clock = clock
         self._ended = ended
         self._due = float("-inf")
@@ -103,6 +105,7 @@ class Loader:
         self._read: Mark | None = None  # at the last read that came to an end
         self._refused: object = None  # what was refused last: a digest, or the error's text
         self._looks = 0
+        self._hurry = False
 
     # ---------------------------------------------------------------------------------------- for the refresher
     @property
@@ -113,9 +116,15 @@ class Loader:
     def begin(self) -> Steps[Any]:
         """Look; there is nobody to ask."""
         self._asked = self.looked
-        self.look()
+        if self._follower is None:
+            load_unforked(self._get_ready)
+        hurry, self._hurry = self._hurry, False
+        self.look(hurry=hurry)
         return None
         yield  # as those do that ask nameservers
+
+    def _get_ready(self) -> None:
+        self._follower, self._sections = self._prepare()
 
     def finish(self, answer: Any, /) -> None:
         if self._asked is self.looked:  # else somebody asked for a look while this one was under way
@@ -127,21 +136,26 @@ class Loader:
         self._ended()
 
     def look_now(self) -> threading.Event:
-        """Have the refresher look at once; the event is set afterwards."""
+        """Have the refresher look at once, also at what may not have settled; the event is set afterwards."""
         self.looked = looked = threading.Event()
+        self._hurry = True
         self._due = float("-inf")
         return looked
 
     # -------------------------------------------------------------------------------------------------- looking
-    def look(self) -> None:
-        """Look whether there is another document, and put it in force if it is good."""
+    def look(self, *, hurry: bool = False) -> None:
+        """Look whether there is another document, and put it in force if it is good.
+
+        Args:
+            hurry: read what is there: somebody says that it is whole.
+        """
         self._looks += 1
         mark = self._source.mark()
         # Who writes into a plain directory may be in the middle of it: wait until two looks in a row see the same.
         settled = mark.atomic or self._seen in (None, mark)
         self._seen = mark
         unchanged = mark == self._read and (mark.atomic or self._looks % _READ_ANYWAY)
-        if not settled or unchanged:
+        if not hurry and (unchanged or not settled):
             return
         try:
             files = self._source.read()
@@ -160,6 +174,7 @@ class Loader:
         if files.digest == self._refused:
             return
         try:
+            assert self._follower is not None
             snapshot = self._made_of(files)
             self._follower.check(snapshot)
         except DocumentError as exc:
@@ -170,9 +185,12 @@ class Loader:
             fault = DocumentError(f"a fault of this library: {exc!r}", reason="fault")
             self._refuse(fault, files.digest)
             return
-        self._publish(snapshot)
+        self._publish(snapshot, self._follower)
 
     def _made_of(self, files: Files) -> Snapshot:
+        from .decode import decode, placed
+        from .document import parse
+
         document = parse(files)
         targets = decode(document, self._sections)
         try:
@@ -189,15 +207,16 @@ class Loader:
             parts,
         )
 
-    def _publish(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self._refused = None
+    def _publish(self, snapshot: Snapshot, follower: Follower) -> None:
         for section, part in snapshot.parts:
             try:
                 section.publish(part)
             except Exception:
                 write(ERROR, f"config: not everybody was told of {sorted(section.keys)}", exc_info=True)
-        changes = self._follower.apply(snapshot)
+        changes = follower.apply(snapshot)
+        # Only now: a child that is forked meanwhile begins anew.
+        self.snapshot = snapshot
+        self._refused = None
         self.status = Status(READY, snapshot.generation, snapshot.digest, snapshot.version)
         self._tell(
             INFO,

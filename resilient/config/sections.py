@@ -6,7 +6,7 @@ from typing import Any
 
 from ..flags.document import parse_flags
 from ..flags.snapshot import Flags
-from ..flags.state import STATE, publish
+from ..flags.state import NOTHING, STATE, publish
 from .decode import Section
 
 
@@ -15,4 +15,4 @@ def _flags(tree: dict[str, Any]) -> Flags:
     return parse_flags(tree, before=STATE.flags if STATE.ready else None)
 
 
-SECTIONS: tuple[Section, ...] = (Section(frozenset({"flags", "degradation"}), _flags, publish),)
+SECTIONS: tuple[Section, ...] = (Section(frozenset({"flags", "degradation"}), _flags, publish, NOTHING),)

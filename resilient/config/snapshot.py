@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .decode import Section, Target
-from .document import Sources
+if TYPE_CHECKING:
+    from .decode import Section, Target
+    from .document import Sources
 
 
 @dataclass(frozen=True)

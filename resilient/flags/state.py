@@ -140,6 +140,8 @@ def _variant(details: FlagDetails[Any] | None) -> str:
 def unknown(feature: str, /) -> None:
     """A feature was asked for that the flags in force do not have. Told only where there are any."""
     shown = str(feature)[:_LONGEST]
+    if RUNTIME.pending is not None:
+        RUNTIME.begin()  # who asks for features may be the first who needs the document
     if not STATE.ready:
         STATE.complain("", "feature %r was asked for before flags were published: code defaults hold", shown)
         return

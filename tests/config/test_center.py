@@ -30,6 +30,7 @@ from resilient import (
 )
 from resilient.config import Status, explain, load, status
 from resilient.config.center import CENTER
+from resilient.config.source import Changing, Directory
 from resilient.core.events import RUNTIME
 from resilient.discovery.refresher import REFRESHER
 from resilient.testing import KubeletVolume, ManualClock, Origin, capture_events
@@ -127,8 +128,26 @@ class TestFollowing:
         volume.write(attempts(0))
         with pytest.raises(DocumentError, match="0 must be a whole number"):
             load()
+        with pytest.raises(DocumentError) as first:
+            load()
+        with pytest.raises(DocumentError) as second:
+            load()
+        assert first.value is not second.value is not status().problem
+        assert str(first.value) == str(status().problem)
         assert status().state == "not_ready"
         assert pipeline.call(lambda: "done") == "done", "no call sees it"
+
+    def test_who_asks_while_it_changes_without_end_is_told(
+        self, volume: KubeletVolume, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def busy(self: Directory) -> Any:
+            raise Changing("faster")
+
+        configure(volume.directory)
+        volume.write(attempts(5))
+        monkeypatch.setattr(Directory, "read", busy)
+        with pytest.raises(ConfigError, match="changes faster than it can be read"):
+            load()
 
     def test_another_directory_takes_over_when_it_has_a_document(
         self, volume: KubeletVolume, tmp_path: Path

@@ -49,7 +49,7 @@ class Kit:
         registry.add(self.pipeline)
         self.flags = Flags()
         self.live = Live(registry)
-        self.loader = Loader(directory, self.live, [self.flags.section], self.clock)
+        self.loader = Loader(directory, lambda: (self.live, [self.flags.section]), self.clock)
 
     def look(self) -> str:
         """As the refresher does; the state afterwards."""
@@ -225,6 +225,34 @@ def test_a_plain_directory_is_read_when_it_has_settled(tmp_path: Path) -> None:
         assert kit.attempts == 4, "it changes at every look: somebody writes"
     kit.look()
     assert kit.attempts == 7
+
+
+def test_who_asks_for_a_look_is_not_kept_waiting_for_it_to_settle(tmp_path: Path) -> None:
+    kit, file = Kit(tmp_path), tmp_path / "a.json"
+    file.write_text(attempts(4))
+    kit.look()
+    file.write_text(attempts(5) + " ")
+    kit.loader.look_now()
+    kit.look()
+    assert kit.attempts == 5
+
+
+def test_what_a_fork_interrupted_is_done_again(kit: Kit, volume: KubeletVolume) -> None:
+    volume.write({"a.json": attempts(5)})
+
+    class Forked(BaseException):
+        """In the child the thread is gone, wherever it was."""
+
+    def interrupted(_: Any) -> None:
+        raise Forked
+
+    kit.flags.section = kit.flags.section._replace(publish=interrupted)
+    with pytest.raises(Forked):
+        kit.look()
+    assert kit.attempts == 3
+    kit.loader._sections = (kit.flags.section._replace(publish=kit.flags.published.append),)
+    assert kit.look() == "ready"
+    assert (kit.attempts, kit.loader.status.generation) == (5, 1)
 
 
 def test_a_file_system_that_does_not_tell_of_changes_is_read_once_a_minute(

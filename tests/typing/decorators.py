@@ -13,6 +13,7 @@ from resilient import (
     RateLimit,
     Retry,
     Timeout,
+    outbound,
     standard,
 )
 
@@ -25,6 +26,7 @@ retry, breaker, limit, bulkhead, timeout = (
 )
 pipeline = Pipeline(Retry(3), CircuitBreaker(), name="typed")
 preset = standard("typed")
+dependency = outbound("typed", idempotent=True)
 assert_type(pipeline, Pipeline)
 
 
@@ -37,7 +39,7 @@ async def later(sku: str, *, copies: int = 1) -> list[str]:
 
 
 async def check_all() -> None:
-    policies: list[Policy] = [retry, breaker, limit, bulkhead, timeout, pipeline, preset]
+    policies: list[Policy] = [retry, breaker, limit, bulkhead, timeout, pipeline, preset, dependency]
     for policy in policies:
         assert_type(policy(plain)("a", copies=2), list[str])
         assert_type(await policy(later)("a", copies=2), list[str])
@@ -51,6 +53,8 @@ async def check_all() -> None:
     assert_type(timeout(plain)("a"), list[str])
     assert_type(pipeline(plain)("a"), list[str])
     assert_type(preset(plain)("a"), list[str])
+    assert_type(dependency(plain)("a", copies=2), list[str])
+    assert_type(await dependency(later)("a", copies=2), list[str])
     assert_type(await retry(later)("a"), list[str])
     assert_type(await pipeline(later)("a"), list[str])
     takes_async(retry(later))

@@ -9,7 +9,7 @@ that starts full (ITU-T I.371). Whole numbers, because with floats a full bucket
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from ...core.errors import PolicyError, RateLimited
@@ -55,14 +55,14 @@ class Bucket:
         self._max_wait = int(options.max_wait * NANOSECONDS)
 
     def retune(self, options: RateLimitOptions, now: float) -> None:
-        """Go on with another rate or burst, as full as before: half a bucket stays half a bucket."""
+        """Go on with another rate or burst, as full as before."""
         t = int(now * NANOSECONDS)
         with self._lock:
-            arrival, span = self._arrival(), self._span
+            arrival, old = self._arrival(), self.options
             self._use(options)
             if arrival > t:
                 self._full_then = 0.0
-                self._taken = rescaled(arrival, t, span, self._span)
+                self._taken = rescaling(t, old, options)(arrival)
                 self._full_at = self._taken / NANOSECONDS
 
     def admit(self, now: float, /) -> float | Wait[float]:
@@ -118,9 +118,22 @@ class Bucket:
         self._lock = threading.RLock()
 
 
-def rescaled(arrival: int, t: int, span: int, new_span: int) -> int:
-    """The arrival time of a bucket that is as full under another span as it was under the old one."""
-    return t + max(0, arrival - t) * new_span // span
+def rescaling(t: int, old: RateLimitOptions, new: RateLimitOptions) -> Callable[[int], int]:
+    """From the arrival time of a bucket to that of one which is as full at ``t`` under other options.
+
+    From the first token to the last it is scaled, so that full stays full, and one stays one: a bucket under pressure
+    lets no burst through when it grows. What is reserved stays so many tokens."""
+    interval, new_interval = old.rate.interval, new.rate.interval
+    top, new_top = t + interval * old.capacity, t + new_interval * new.capacity
+    more, per = (new.capacity - 1) * new_interval, max(1, old.capacity - 1) * interval
+
+    def rescaled(arrival: int) -> int:
+        level = top - arrival
+        if level <= interval:
+            return int(new_top - level * new_interval // interval)
+        return int(new_top - new_interval - (level - interval) * more // per)
+
+    return rescaled
 
 
 def tokens(options: RateLimitOptions, tat: int, t: int) -> int:
@@ -203,12 +216,11 @@ class KeyedBuckets:
         """As `Bucket.retune`, for each key at once: calls wait for it, a quarter of a second for a million keys."""
         t = int(now * NANOSECONDS)
         with self._lock:
-            span = self.options.rate.interval * self.options.capacity
-            new_span = options.rate.interval * options.capacity
+            rescaled = rescaling(t, self.options, options)
             known = self._old | self._new
-            self._new = {key: rescaled(tat, t, span, new_span) for key, tat in known.items() if tat > t}
+            self._new = {key: rescaled(tat) for key, tat in known.items() if tat > t}
             self._old, self._dying = {}, {}
-            self._overflow = rescaled(self._overflow, t, span, new_span)
+            self._overflow = rescaled(max(t, self._overflow))
             self.options, self._life, self._turned = options, _life(options), t
 
     def admit(self, key: Hashable, cost: int, now: float) -> float | Wait[float]:

@@ -37,7 +37,7 @@ def admitted(bucket: Bucket, now: float, most: int = 10_000) -> int:
         max_size=8,
     )
 )
-def test_the_share_of_tokens_stays(steps: list[tuple[tuple[str, int], int, int]]) -> None:
+def test_a_bucket_stays_as_full_as_it_was(steps: list[tuple[tuple[str, int], int, int]]) -> None:
     now, bucket = 1_000.0, Bucket(options(*SETTINGS[0]))
     level, rate, burst = Fraction(8), Fraction(8), 8
     for setting, calls, ticks in steps:
@@ -56,7 +56,12 @@ def test_the_share_of_tokens_stays(steps: list[tuple[tuple[str, int], int, int]]
         now = later
         new = options(*setting)
         bucket.retune(new, now)
-        level = level * new.capacity / burst  # the reference: as full as before
+        if level == burst:
+            level = Fraction(
+                new.capacity
+            )  # the reference: full stays full, one stays one, in between it is scaled
+        elif level > 1:
+            level = 1 + (level - 1) * (new.capacity - 1) / (burst - 1)
         burst, rate = new.capacity, Fraction(new.rate.amount * 10**9, new.rate.period)
         assert abs(bucket.available(now) - int(max(Fraction(0), level))) <= 1
 
@@ -121,7 +126,31 @@ def test_every_key_keeps_its_share() -> None:
                 left += 1
         except RateLimited:
             pass
-        assert left == 20 - 2 * n
+        assert left == (0 if n == 10 else 1 + (9 - n) * 19 // 9)
     assert len(buckets) == 11
     buckets.retune(options("10/second", 10, key=lambda k: k), 1_000.0)
     assert len(buckets) == 0, "full ones are as good as absent"
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(20, 20), (20, 5), (200, 200), (200, 10), (50, 50)])
+def test_under_load_there_is_neither_a_burst_nor_a_gap(rate: int, burst: int) -> None:
+    bucket, ticks, admitted_at = Bucket(options("50/second", 10)), 1_000, []
+    for tick in range(
+        20 * ticks
+    ):  # a call every millisecond, far more than is allowed; the change after ten seconds
+        now = tick / ticks
+        if tick == 10 * ticks:
+            bucket.retune(options(f"{rate}/second", burst), now)
+        try:
+            bucket.admit(now)
+        except RateLimited:
+            continue
+        admitted_at.append(now)
+    before = [at for at in admitted_at if 2.0 <= at < 10.0]
+    after = [at for at in admitted_at if at >= 10.0]
+    assert abs(len(before) - 8 * 50) <= 1
+    assert abs(len(after) - 10 * rate) <= 2, "the new rate holds from the first second on"
+    gaps = [b - a for a, b in zip([before[-1], *after], after, strict=False)]
+    assert max(gaps) <= 1 / min(rate, 50) + 1 / rate + 0.002, "nobody waits longer than two intervals"
+    most = max(sum(at <= other < at + 0.1 for other in admitted_at) for at in (9.95, 10.0, *after[:20]))
+    assert most <= 0.1 * max(rate, 50) + 2, "and not more at once than the higher rate lets through"
