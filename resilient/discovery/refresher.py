@@ -120,7 +120,7 @@ class Refresher:
                 pass  # it has been rung already, or the thread has just ended
 
     def _start(self) -> None:
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None:
             return
         bell, hears = socket.socketpair()
         try:

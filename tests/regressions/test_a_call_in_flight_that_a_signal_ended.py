@@ -6,18 +6,21 @@ from __future__ import annotations
 import linecache
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
 import resilient.httpx
-from resilient import Pipeline, Retry, Timeout
-from resilient.testing import Origin
+from resilient import Pipeline, Policy, Retry, Timeout
+from resilient.core.policy import Site
+from resilient.testing import Origin, answer
 from tests.http.calls import PLAIN
 
+P = ParamSpec("P")
+R = TypeVar("R")
 ROOMS = ("/resilient/http/transport.py", "/resilient/http/logical.py", "/resilient/balance/")
 
 
@@ -90,3 +93,30 @@ def test_it_is_in_flight_no_more(error: type[BaseException], places: list[str]) 
                 each.forgive()
     assert lines > 50
     assert lost == []
+
+
+class Ends(Policy):
+    """Is interrupted when the answer's head has come and its body has not."""
+
+    kind = "ends"
+
+    def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            inner(*args, **kwargs)
+            raise Boom
+
+        return call
+
+
+def test_one_whose_answer_nobody_was_given() -> None:
+    with Origin(answer(200, b"x" * 100_000)) as one, Origin(answer(200, b"x" * 100_000)) as two:
+        client = resilient.httpx.client(
+            "payments",
+            base_url="http://payments",
+            endpoints=[f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}"],
+            policies=Pipeline(Ends(), name="payments"),
+            verify=PLAIN,
+        )
+        with client, pytest.raises(Boom):
+            client.get("/")
+        assert not any(each.calls for each in client._transport.endpoints)

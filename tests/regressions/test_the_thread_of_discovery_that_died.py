@@ -135,6 +135,24 @@ def test_a_name_that_is_too_long_says_so(nameserver: Nameserver) -> None:
             assert client.get("/").status_code == 200
 
 
+def test_a_logging_filter_that_raises_takes_nothing_away(refresher: Refresher, clock: ManualClock) -> None:
+    def raises(record: logging.LogRecord) -> bool:
+        raise ValueError("a bug of the user's")
+
+    service = make(refresher, clock, Script())
+    service.start()
+    logger = logging.getLogger("resilient")
+    level = logger.level
+    logger.addFilter(raises)
+    logger.setLevel("INFO")
+    try:
+        refresher.run_due()
+    finally:
+        logger.removeFilter(raises)
+        logger.setLevel(level)
+    assert service.addresses == (A,), "published before anything was logged"
+
+
 def test_a_logging_filter_that_raises(nameserver: Nameserver) -> None:
     def raises(record: logging.LogRecord) -> bool:
         if threading.current_thread().name == "resilient-refresher":
