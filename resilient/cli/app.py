@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import os
 import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -22,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Asks what the library would ask, and checks what it counts on.",
+    help="Asks what the library would ask, reads what it would read, and checks what it counts on.",
 )
 
 JSON = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
@@ -87,6 +89,60 @@ def doctor(as_json: JSON = False) -> None:
     else:
         show.findings(findings)
     raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def check(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Each a document: a file, or a mounted directory.")
+    ],
+    as_json: JSON = False,
+) -> None:
+    """Read config documents as a service would, and show what is wrong with them: for reviews and pipelines.
+
+    The exit status is 1 where a service would refuse one.
+    """
+    from . import documents
+
+    checked = [documents.check(path) for path in files]
+    good = all(each.good for each in checked)
+    if as_json:
+        _print_json({"ok": good, "documents": [asdict(each) for each in checked]})
+    else:
+        show.checked(checked)
+    raise typer.Exit(0 if good else 1)
+
+
+@app.command()
+def explain(
+    key: Annotated[str, typer.Argument(help="A number, payments.retry.attempts; or a feature.")],
+    document: Annotated[
+        Path | None,
+        typer.Option(
+            "--document", metavar="PATH", help="A file or a mounted directory; else RESILIENT_CONFIG_DIR."
+        ),
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Show what a config document makes of a number or a feature, and where it says so.
+
+    In a running service `resilient.config.explain(key)` knows what its code says, too.
+    """
+    from . import documents
+
+    given = os.environ.get("RESILIENT_CONFIG_DIR")
+    where = document or (Path(given) if given else None)
+    if where is None:
+        _refuse("--document: name the file or directory, such as --document /etc/resilient")
+    logging.getLogger("resilient").addHandler(logging.NullHandler())
+    try:
+        found = documents.explain(key, where)
+    except ConfigError as exc:
+        _refuse(str(exc))
+    if as_json:
+        _print_json(asdict(found))
+    else:
+        show.explained(found)
 
 
 def _host(name: str) -> str:

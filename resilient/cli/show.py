@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .documents import Checked, Explained
 from .health import Finding
 from .lookups import Asked, Resolved
 
@@ -76,3 +77,28 @@ def findings(found: Iterable[Finding]) -> None:
         if each.do:
             table.add_row("", "", Text(f"-> {each.do}", style="bold"))
     _console().print(table)
+
+
+def checked(found: Iterable[Checked]) -> None:
+    """Each document, and what is wrong with it: a line each, as compilers do it."""
+    console = _console()
+    for each in found:
+        said = f"dependencies: {each.dependencies}, features: {each.features}"
+        _line(console, "ok" if each.good else "bad", each.path, said if each.good else "would be refused")
+        for problem in each.problems:
+            place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
+            said = f"{problem.pointer}: {problem.said}" if problem.pointer else problem.said
+            _line(console, "warning" if problem.warning else "bad", place, said)
+
+
+def _line(console: Console, state: str, place: str, said: str) -> None:
+    sign, style = _SIGNS[state]
+    console.print(Text.assemble((f"{sign:<5}", style), f"{place}: ", said), soft_wrap=True)
+
+
+def explained(found: Explained) -> None:
+    """A value, and why it is that."""
+    where = f" at {found.place}" if found.place else ""
+    console = _console()
+    console.print(f"{found.key} = {found.value} (from the {found.layer}{where})")
+    console.print(found.why)

@@ -66,6 +66,26 @@ class Follower(Protocol):
         ...
 
 
+def snapshot_of(files: Files, sections: Sequence[Section], generation: int = 1) -> Snapshot:
+    """What the files come to.
+
+    Raises:
+        DocumentError: with file, line and what to write instead.
+    """
+    from .decode import decode, placed
+    from .document import parse
+
+    document = parse(files)
+    targets = decode(document, sections)
+    try:
+        parts = tuple((section, section.parse(document.tree)) for section in sections)
+    except DocumentError as exc:
+        raise placed(exc, document) from exc
+    version = document.tree.get("metadata", {}).get("version")
+    said = None if version is None else str(version)
+    return Snapshot(generation, document.digest, said, document.sources, targets, parts)
+
+
 class Loader:
     """Keeps the document of a directory in force. Used by one thread; ``status`` and ``snapshot`` are read by all.
 
@@ -175,7 +195,7 @@ class Loader:
             return
         try:
             assert self._follower is not None
-            snapshot = self._made_of(files)
+            snapshot = snapshot_of(files, self._sections, self.status.generation + 1)
             self._follower.check(snapshot)
         except DocumentError as exc:
             self._refuse(exc, files.digest)
@@ -186,26 +206,6 @@ class Loader:
             self._refuse(fault, files.digest)
             return
         self._publish(snapshot, self._follower)
-
-    def _made_of(self, files: Files) -> Snapshot:
-        from .decode import decode, placed
-        from .document import parse
-
-        document = parse(files)
-        targets = decode(document, self._sections)
-        try:
-            parts = tuple((section, section.parse(document.tree)) for section in self._sections)
-        except DocumentError as exc:
-            raise placed(exc, document) from exc
-        version = document.tree.get("metadata", {}).get("version")
-        return Snapshot(
-            self.status.generation + 1,
-            document.digest,
-            None if version is None else str(version),
-            document.sources,
-            targets,
-            parts,
-        )
 
     def _publish(self, snapshot: Snapshot, follower: Follower) -> None:
         for section, part in snapshot.parts:

@@ -1,0 +1,171 @@
+"""Config documents, read as a service would read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config.live import Live, find_leaf
+from ..config.loader import snapshot_of
+from ..config.sections import SECTIONS
+from ..config.snapshot import Snapshot
+from ..config.source import SUFFIXES, Directory, Files
+from ..core.errors import ConfigError, DocumentError
+from ..core.pipeline import Pipeline
+from ..core.registry import Registry
+from ..flags.snapshot import Flags
+from ..presets import standard
+
+_ANY_RATE = "1/second"  # of a limit that only the document has
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, or may be.
+
+    Attributes:
+        file, line: where; the line is None where it is not known.
+        pointer: the keys that lead there, ``/resiliency/targets/payments``.
+        said: what is wrong, and what to write instead.
+        warning: whether a service would take the document all the same.
+    """
+
+    file: str
+    line: int | None
+    pointer: str
+    said: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a document says.
+
+    Attributes:
+        path: as it was given.
+        dependencies, features: how many it speaks of.
+        problems: what is wrong.
+    """
+
+    path: str
+    dependencies: int
+    features: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether a service would take it."""
+        return all(problem.warning for problem in self.problems)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Why a number or a feature is what the document makes it.
+
+    Attributes:
+        key: as it was asked for.
+        value: seconds as a float; of a feature, the variant's.
+        layer: ``document``; else ``preset`` or ``code``, of `standard` as it comes.
+        place: ``file:line``, where the document decides.
+        why: in words.
+    """
+
+    key: str
+    value: Any
+    layer: str
+    place: str | None
+    why: str
+
+
+def read(path: Path) -> Snapshot:
+    """The document in a directory, as it is mounted, or in one file.
+
+    Raises:
+        ConfigError: there is none; a `DocumentError` where it is wrong.
+    """
+    if path.is_dir():
+        files = Directory(path).read()
+    elif path.suffix not in SUFFIXES:
+        raise ConfigError(f"{path} does not end in {', '.join(SUFFIXES)}: no service would read it")
+    else:
+        try:
+            files = Files({path.name: path.read_bytes()}, "")
+        except OSError as exc:
+            raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
+    return snapshot_of(files, SECTIONS)
+
+
+def check(path: Path) -> Checked:
+    """Whether a service would take a document; raises nothing."""
+    try:
+        snapshot = read(path)
+    except DocumentError as exc:
+        wrong = tuple(_problem(each, path) for each in exc.problems or (exc,))
+        return Checked(str(path), 0, 0, wrong)
+    except ConfigError as exc:
+        return Checked(str(path), 0, 0, (Problem(str(path), None, "", str(exc)),))
+    unfit = tuple(_unfit(name, snapshot, path) for name in snapshot.targets)
+    problems = tuple(each for each in unfit if each is not None)
+    return Checked(str(path), len(snapshot.targets), len(_flags(snapshot).table), problems)
+
+
+def _problem(error: DocumentError, path: Path, *, warning: bool = False) -> Problem:
+    pointer = "".join(f"/{each}" for each in error.pointer)
+    said = str(error.args[0]) if error.args else ""
+    if warning:
+        said = said.replace("a pipeline of this process", "standard()")
+    return Problem(error.file or str(path), error.line, pointer, said, warning)
+
+
+def _unfit(name: str, snapshot: Snapshot, path: Path) -> Problem | None:
+    """Where `standard` could not take it: the service's own code may, so that is a warning."""
+    live, _pipeline = _live(name, snapshot)
+    try:
+        live.check(snapshot)
+    except DocumentError as exc:
+        return _problem(exc, path, warning=True)
+    return None
+
+
+def _live(name: str, snapshot: Snapshot) -> tuple[Live, Pipeline]:
+    """What would follow the document, and the pipeline that it would be: the former holds it weakly."""
+    registry = Registry()
+    rate = _ANY_RATE if "ratelimit" in snapshot.targets.get(name, ()) else None
+    pipeline = standard(name, rate=rate)
+    registry.add(pipeline)
+    return Live(registry), pipeline
+
+
+def _flags(snapshot: Snapshot) -> Flags:
+    return next(part for _, part in snapshot.parts if isinstance(part, Flags))
+
+
+def explain(key: str, path: Path) -> Explained:
+    """What a document makes of a number such as ``payments.retry.attempts``, or of a feature.
+
+    Raises:
+        ConfigError: there is no such thing, or no good document.
+    """
+    snapshot = read(path)
+    flags = _flags(snapshot)
+    if key in flags.table:
+        details = flags.table[key]
+        place = str(snapshot.sources.place(("flags", key)))
+        why = f"variant {details.variant}: {details.cause}, at level {flags.shown(flags.level)}"
+        return Explained(key, details.value, "document", place, why)
+    if "." not in key:
+        raise ConfigError(
+            f"{key!r} is no feature of the document; write one of {', '.join(sorted(flags.table)) or '(it has none)'}, "
+            "or a number such as payments.retry.attempts"
+        )
+    name, _ = find_leaf(key)
+    live, _pipeline = _live(name, snapshot)
+    live.apply(snapshot)
+    found = live.explain(key)
+    why = {
+        "document": "the document stands above code and presets",
+        "preset": "standard() makes it of the numbers above it; what the service's code says stands above that",
+        "code": "standard() as it comes; what the service's code says stands above that",
+    }[found.layer]
+    return Explained(key, found.value, found.layer, found.place, why)

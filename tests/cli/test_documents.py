@@ -1,0 +1,151 @@
+"""`resilient check` and `resilient explain`: the real command on real files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resilient.cli import documents
+from resilient.testing import KubeletVolume
+from tests.cli.commands import run
+
+GOOD = """\
+flags:
+  recommendations:
+    state: ENABLED
+    variants: {"full": full, "off": "off"}
+    defaultVariant: full
+    metadata: {degrade: "1:off", owner: growth}
+degradation:
+  levels: [normal, sale]
+  level: sale
+resiliency:
+  targets:
+    payments:
+      retry: {attempts: 2}
+      ratelimit: {rate: 80/second}
+...
+"""
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    file = tmp_path / "resilience.yaml"
+    file.write_text(GOOD)
+    return file
+
+
+def test_a_good_document(good: Path) -> None:
+    done = run("check", str(good), str(good.parent))
+    assert (done.status, done.err) == (0, "")
+    assert done.lines == [f"ok   {path}: dependencies: 1, features: 1" for path in (good, good.parent)]
+
+
+def test_a_mounted_volume(tmp_path: Path) -> None:
+    volume = KubeletVolume(tmp_path / "mount")
+    volume.write({"a.yaml": GOOD, "b.json": '{"metadata": {"version": "7"}}'})
+    assert run("check", str(tmp_path / "mount")).status == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        (
+            "attempts: 2",
+            "atempts: 2",
+            13,
+            "/resiliency/targets/payments/retry/atempts: no such key; write attempts",
+        ),
+        ("attempts: 2", "attempts: 0", 13, "attempts"),
+        ("level: sale", "level: sales", 9, "sale"),
+        ("...\n", "", None, "add one at its end"),
+        ("metadata: {degrade", "metadata: {protected: true, degrade", 6, "protected"),
+    ],
+)
+def test_what_is_wrong_is_shown_with_its_place(
+    good: Path, old: str, new: str, line: int | None, says: str
+) -> None:
+    good.write_text(GOOD.replace(old, new))
+    done = run("check", str(good))
+    assert done.status == 1
+    first, second = done.lines
+    assert first == f"BAD  {good}: would be refused"
+    assert second.startswith("BAD  resilience.yaml:")
+    assert line is None or f"resilience.yaml:{line}: " in second
+    assert says in second
+    told = run("check", "--json", str(good)).json
+    assert told["ok"] is False
+    assert told["documents"][0]["problems"][0]["file"] == "resilience.yaml"
+
+
+def test_what_the_preset_could_not_take_is_a_warning(good: Path) -> None:
+    good.write_text(GOOD.replace("retry: {attempts: 2}", "breaker: {open_for: 90s}"))
+    done = run("check", str(good))
+    assert done.status == 0, "the service's own code may go with it"
+    assert done.lines[1].startswith(
+        "warn resilience.yaml:12: /resiliency/targets/payments: standard() cannot take it"
+    )
+    assert "max_open" in done.lines[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("none.yaml", "cannot be read: No such file"), ("notes.txt", "does not end in .json, .yaml, .yml")],
+)
+def test_what_is_no_document(tmp_path: Path, name: str, says: str) -> None:
+    done = run("check", str(tmp_path / name))
+    assert done.status == 1
+    assert says in done.out
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "layer", "place"),
+    [
+        ("payments.retry.attempts", "2", "document", "resilience.yaml:13"),
+        ("payments.ratelimit.rate", "80/second", "document", "resilience.yaml:14"),
+        ("payments.bulkhead.limit", "100", "code", None),
+        ("ledger.timeout.total", "10.0", "code", None),
+        ("recommendations", "off", "document", "resilience.yaml:2"),
+    ],
+)
+def test_why_a_value_is_what_it_is(good: Path, key: str, value: str, layer: str, place: str | None) -> None:
+    done = run("explain", key, "--document", str(good))
+    where = f" at {place}" if place else ""
+    assert (done.status, done.err) == (0, "")
+    assert done.lines[0] == f"{key} = {value} (from the {layer}{where})"
+    found = documents.explain(key, good)
+    assert (str(found.value), found.layer, found.place) == (value, layer, place)
+
+
+def test_a_number_that_follows_from_others(good: Path) -> None:
+    good.write_text(GOOD.replace("retry: {attempts: 2}", "timeout: {total: 2s}"))
+    assert documents.explain("payments.timeout.attempt", good).layer == "preset"
+
+
+def test_the_directory_of_the_environment(good: Path) -> None:
+    done = run("explain", "payments.retry.attempts", "--json", RESILIENT_CONFIG_DIR=str(good.parent))
+    assert (done.status, done.json["value"]) == (0, 2)
+    done = run("explain", "payments.retry.attempts")
+    assert done.status == 2
+    assert "write" in done.err or "such as --document /etc/resilient" in done.err
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("recommendation", "is no feature of the document; write one of recommendations"),
+        ("payments.retry.atempts", "write 'payments.retry.attempts'"),
+    ],
+)
+def test_what_there_is_not(good: Path, key: str, says: str) -> None:
+    done = run("explain", key, "--document", str(good))
+    assert (done.status, done.out) == (2, "")
+    assert says in done.err
+
+
+def test_a_document_that_is_wrong_explains_nothing(good: Path) -> None:
+    good.write_text(GOOD.replace("attempts", "atempts"))
+    done = run("explain", "payments.retry.attempts", "--document", str(good))
+    assert done.status == 2
+    assert "resilience.yaml:13" in done.err
