@@ -30,7 +30,7 @@ help: ## show this list
 	@echo
 	@sed -n 's/^#   /  /p' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.installed-demo ## see what it does, in one minute
+demo: $(VENV)/.installed-demo ## see what it does, in two minutes
 	$(RUN) -m examples.demo $(ARGS)
 
 test: $(VENV)/.installed-dev ## all tests that need nothing but pip, on all cores
