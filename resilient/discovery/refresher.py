@@ -8,12 +8,14 @@ import selectors
 import socket
 import threading
 import weakref
+from collections import deque
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.clock import SYSTEM_CLOCK, Clock
 from ..core.forks import load_unforked, tell_after_fork
-from .dns import Broken, Lookup, Steps, load
+from .dns import Broken, Lookup, Question, Steps, load
 from .options import Dns
 from .service import Service, complain
 from .state import Answer
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 LONGEST_WAIT = 60.0
 """Seconds after which the thread looks whether it is still needed."""
 MOST_ASKED = 64
-"""Names that are asked for at once, each by a socket: thousands must not take all descriptors of the process. The
-others wait for their turn, the one that is due longest first."""
+"""Questions that are on their way at once, each by a socket: thousands must not take all descriptors of the process.
+The others wait for their turn, the name that is due longest first. Who asks nothing does not wait for them."""
 REST = 5.0
 """Seconds for which a thing is left alone that cannot even be told of a bug."""
 
@@ -140,10 +142,14 @@ class Refresher:
     def _run(self, hears: socket.socket) -> None:
         me = threading.current_thread()
         try:
-            with selectors.DefaultSelector() as selector, hears:
+            with (
+                selectors.DefaultSelector() as selector,
+                hears,
+                closing(Round(selector, self._clock)) as round_,
+            ):
                 selector.register(hears, selectors.EVENT_READ)
-                self._hears, self._round = hears, Round(selector, self._clock)
-                self._serve(me, hears, self._round)
+                self._hears, self._round = hears, round_
+                self._serve(me, hears, round_)
         except BaseException as exc:
             complain("the thread that resolves names ends; the next call begins another")
             for thing in self._ended(me):
@@ -210,7 +216,9 @@ class Round:
     def __init__(self, selector: selectors.BaseSelector, clock: Clock) -> None:
         self._selector = selector
         self._clock = clock
-        self._asking: dict[int, Exchange | None] = {}  # by the id of the thing
+        self._begun: set[int] = set()  # ids of things that are not finished
+        self._asked: dict[int, Exchange] = {}  # what they wait for, by their id
+        self._queue: deque[tuple[Any, Steps[Answer], Question]] = deque()  # to be asked next
         self._resting: dict[int, float] = {}  # until when one is left alone, by its id
         self._loaded = False  # what asking needs; not everything that is looked after asks
         self._sick: weakref.WeakSet[Any] = weakref.WeakSet()  # of whose bugs was told
@@ -219,21 +227,20 @@ class Round:
     @property
     def busy(self) -> bool:
         """Whether anything is on its way."""
-        return bool(self._asking)
+        return bool(self._begun)
 
     def begin(self, things: list[Any]) -> float:
         """Ask for what is due and not asked for yet; seconds until something else is."""
         now = self._clock.monotonic()
         self._resting = {key: until for key, until in self._resting.items() if until > now}
-        idle = [each for each in things if id(each) not in self._asking]
+        idle = [each for each in things if id(each) not in self._begun]
         due = [each for each in idle if self._due(each) <= now]
         due.sort(key=self._due)
         for thing in due:
-            if len(self._asking) >= MOST_ASKED:
-                return float("inf")  # the end of one of them is the beginning of the next
-            self._asking[id(thing)] = None
+            self._begun.add(id(thing))
             self._step(thing, None, None)
-        left = [self._due(each) - now for each in idle if id(each) not in self._asking]
+        self._ask()
+        left = [self._due(each) - now for each in idle if id(each) not in self._begun]
         return max(0.0, min(left, default=float("inf")))  # also of those that asked nobody
 
     def _due(self, thing: Any) -> float:
@@ -243,27 +250,47 @@ class Round:
     def wait(self, seconds: float) -> None:
         """Wait for answers, at most so long, and hand them on."""
         now = self._real()
-        waiting = [each for each in self._asking.values() if each is not None]
+        waiting = list(self._asked.values())
         until = min([now + seconds, *(each.due for each in waiting)])
         for key, _ in self._selector.select(max(0.0, until - now)):
             if key.data is not None:
                 key.data.ready(self._real())
         now = self._real()
         for exchange in waiting:
-            if exchange.due <= now and exchange in self._asking.values():
+            if exchange.due <= now and exchange in self._asked.values():
                 exchange.late(now)
+        self._ask()
 
     def abandon(self) -> None:
         """In a forked child: close what was inherited, and leave the parent's selector alone."""
-        for exchange in self._asking.values():
-            if exchange is not None:
-                exchange.abandon()
+        for exchange in self._asked.values():
+            exchange.abandon()
         self._selector.close()
+
+    def close(self) -> None:
+        """Nobody waits for the answers any more."""
+        for exchange in self._asked.values():
+            exchange.drop()
+
+    def _ask(self) -> None:
+        """Ask what is to be asked next, as far as there is room."""
+        while self._queue and len(self._asked) < MOST_ASKED:
+            thing, steps, question = self._queue.popleft()
+            try:
+                if not self._loaded:
+                    load_unforked(load)
+                    self._loaded = True
+                exchange = Exchange(question, self._selector, partial(self._step, thing, steps))
+                self._asked[id(thing)] = exchange
+                exchange.ask(self._real())
+            except Exception as exc:
+                self._broke(thing, exc)
 
     def _step(
         self, thing: Any, steps: Steps[Answer] | None, answer: dns.message.Message | Broken | None
     ) -> None:
-        """Hand an answer to the questions of a thing, and ask the next. Whatever goes wrong is this thing's alone."""
+        """Hand an answer to the questions of a thing; what it asks next is put into the queue."""
+        self._asked.pop(id(thing), None)
         try:
             if steps is None:
                 steps = thing.begin()
@@ -275,29 +302,29 @@ class Round:
                 else:
                     question = steps.send(answer)
             except StopIteration as end:
-                del self._asking[id(thing)]
+                self._begun.discard(id(thing))
                 thing.finish(end.value)
                 self._sick.discard(thing)
-                return
-            if not self._loaded:
-                load_unforked(load)
-                self._loaded = True
-            exchange = Exchange(question, self._selector, partial(self._step, thing, steps))
-            self._asking[id(thing)] = exchange
-            exchange.ask(self._real())
+            else:
+                self._queue.append((thing, steps, question))
         except Exception as exc:
-            begun = self._asking.pop(id(thing), None)
-            if begun is not None:
-                begun.drop()
-            if thing not in self._sick:
-                self._sick.add(thing)
-                complain("%r could not be refreshed; what follows from it is not logged", thing)
-            try:
-                thing.broke(exc)
-            except Exception:  # noqa: S110 - as a rule the same again, and that was told
-                pass
-            if thing.due <= self._clock.monotonic():  # or it would be asked for without a pause
-                self._resting[id(thing)] = self._clock.monotonic() + REST
+            self._broke(thing, exc)
+
+    def _broke(self, thing: Any, exc: Exception) -> None:
+        """Something went wrong that should not: it is this thing's alone. Called with the exception in hand."""
+        self._begun.discard(id(thing))
+        asked = self._asked.pop(id(thing), None)
+        if asked is not None:
+            asked.drop()
+        if thing not in self._sick:
+            self._sick.add(thing)
+            complain("%r could not be refreshed; what follows from it is not logged", thing)
+        try:
+            thing.broke(exc)
+        except Exception:  # noqa: S110 - as a rule the same again, and that was told
+            pass
+        if thing.due <= self._clock.monotonic():  # or it would be asked for without a pause
+            self._resting[id(thing)] = self._clock.monotonic() + REST
 
 
 class Services:

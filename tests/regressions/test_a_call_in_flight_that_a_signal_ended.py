@@ -100,9 +100,12 @@ class Ends(Policy):
 
     kind = "ends"
 
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            inner(*args, **kwargs)
+            self.kept.append(inner(*args, **kwargs))
             raise Boom
 
         return call
@@ -114,9 +117,10 @@ def test_one_whose_answer_nobody_was_given() -> None:
             "payments",
             base_url="http://payments",
             endpoints=[f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}"],
-            policies=Pipeline(Ends(), name="payments"),
+            policies=Pipeline(ends := Ends(), name="payments"),
             verify=PLAIN,
         )
         with client, pytest.raises(Boom):
             client.get("/")
         assert not any(each.calls for each in client._transport.endpoints)
+        ends.kept[0].result.close()

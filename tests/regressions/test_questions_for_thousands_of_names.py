@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 
+from resilient.discovery.address import Address
 from resilient.discovery.dns import Question, Steps
 from resilient.discovery.options import Dns
 from resilient.discovery.refresher import MOST_ASKED, Refresher, Round
@@ -14,16 +15,14 @@ from tests.http.calls import descriptors
 
 
 class Asks:
-    """One question, and whether it was asked, and answered."""
+    """One question, and whether it was answered."""
 
-    asked = False
     answered = False
 
     def __init__(self, name: str, dns: Dns) -> None:
         self.question = Question(name, "A", dns)
 
     def steps(self) -> Steps[Answer]:
-        self.asked = True
         yield self.question
         self.answered = True
         return Answer(Kind.EMPTY)
@@ -39,14 +38,14 @@ def services(dns: Dns, clock: ManualClock, count: int) -> tuple[list[Service], l
 def test_a_bound_on_those_in_flight(manual_clock: ManualClock) -> None:
     with Nameserver() as nameserver, selectors.DefaultSelector() as selector:
         nameserver.fail("silence")
-        them, asks = services(nameserver.dns(), manual_clock, 500)
+        them, _ = services(nameserver.dns(), manual_clock, 500)
         before = descriptors()
         round_ = Round(selector, manual_clock)
         left = round_.begin(them)
-        assert sum(each.asked for each in asks) == MOST_ASKED
+        assert len(round_._asked) == MOST_ASKED
         assert descriptors() - before <= MOST_ASKED + 10
-        assert left == float("inf"), "nothing can begin before one of them ends"
-        round_.abandon()
+        assert left == float("inf"), "none is to begin before one of them ends"
+        round_.close()
 
 
 def test_the_others_have_their_turn(manual_clock: ManualClock) -> None:
@@ -69,5 +68,26 @@ def test_the_one_that_waited_longest_is_next(manual_clock: ManualClock) -> None:
             each._resolution.due = float(-number)
         round_ = Round(selector, manual_clock)
         round_.begin(them)
-        round_.abandon()
-        assert [each.asked for each in asks] == [False] * 20 + [True] * MOST_ASKED
+        names = [each.question.name for each in round_._asked.values()]
+        assert names == [each.question.name for each in reversed(asks[20:])]
+        round_.close()
+
+
+class AsksNothing:
+    """As the config center does."""
+
+    def steps(self) -> Steps[Answer]:
+        return Answer(Kind.FOUND, (Address("10.0.0.1", 80),), 5.0)
+        yield  # it asks nothing
+
+
+def test_who_asks_nothing_does_not_wait(manual_clock: ManualClock) -> None:
+    with Nameserver() as nameserver, selectors.DefaultSelector() as selector:
+        nameserver.fail("silence")
+        them, _ = services(nameserver.dns(), manual_clock, 2 * MOST_ASKED)
+        other = Service("other.", 80, them[0]._refresher, AsksNothing(), verified=False, clock=manual_clock)
+        round_ = Round(selector, manual_clock)
+        round_.begin(them)
+        round_.begin([*them, other])
+        assert other.addresses
+        round_.close()

@@ -128,6 +128,12 @@ class Book:
         self.good = self.opened = 0
         self.until = 0.0
 
+    def renew(self) -> None:
+        if self.manual is None:
+            if self.state != "closed":
+                self.changes.append((self.state, "closed", "endpoints"))
+            self.close()
+
     def force(self, manual: str | None) -> None:
         old = self.shown()
         self.manual = manual
@@ -216,6 +222,11 @@ class BreakerMachine(RuleBasedStateMachine):
         self.state.open_by_hand(self.now)
         if self.book.shown() == "closed":
             self.book.open("closed", "manual", self.now)
+
+    @rule()
+    def its_callee_is_another(self) -> None:
+        self.state.renew("none of its endpoints is left")
+        self.book.renew()
 
     @rule(on=st.booleans())
     def somebody_observes_it(self, on: bool) -> None:
