@@ -100,7 +100,6 @@ class Logical:
         self.redirected = number != self._first
         self._hop = number
         self.hops += 1
-        self.busy = True
 
     def hop_ended(self, request: Any, response: Any) -> None:
         """It was answered; remember what tells the call's next hop from another call."""

@@ -268,6 +268,7 @@ class SyncTransport(Base):
         logical, call = dependency.begin(request)
         if not dependency.owns(request):
             dependency.strip_key(request, logical)
+            logical.busy = True
             try:
                 response = self.outside.send(
                     request, Attempt(call.deadline, clock=dependency.clock.monotonic)
@@ -280,6 +281,7 @@ class SyncTransport(Base):
             logical.hop_ended(request, response)
             return response
         token = CURRENT.set(dependency.prepare(request, logical, call))
+        logical.busy = True
         try:
             return self._returned(request, self._run(request.method)(request), logical)
         except Answered as answered:
@@ -341,6 +343,7 @@ class AsyncTransport(Base):
         logical, call = dependency.begin(request)
         if not dependency.owns(request):
             dependency.strip_key(request, logical)
+            logical.busy = True
             try:
                 response = await self.outside.send(
                     request, Attempt(call.deadline, clock=dependency.clock.monotonic)
@@ -353,6 +356,7 @@ class AsyncTransport(Base):
             logical.hop_ended(request, response)
             return response
         token = CURRENT.set(dependency.prepare(request, logical, call))
+        logical.busy = True
         try:
             return self._returned(request, await self._run(request.method)(request), logical)
         except Answered as answered:

@@ -60,3 +60,17 @@ def test_a_profile_that_sends_no_key_leaves_it_without_effect() -> None:
         PolicyError, match=r"this profile sends no key; leave it out, or write profile='unknown'"
     ):
         resilient.httpx.client("bank", base_url="http://bank.svc", policies=policies, profile="none")
+
+
+def test_a_key_that_cannot_be_made_leaves_the_request_as_it_was() -> None:
+    policies = Pipeline(Retry(idempotency_key=lambda request: request.headers.get("x-order")), name="bank")
+    transport = httpx.MockTransport(lambda request: httpx.Response(201))
+    with resilient.httpx.client(
+        "bank", base_url="http://bank", policies=policies, transport=transport
+    ) as client:
+        request = client.build_request("POST", "/charges")
+        for _ in range(2):
+            with pytest.raises(PolicyError, match="idempotency_key gave None for POST /charges"):
+                client.send(request)
+        request.headers["x-order"] = "7"
+        assert client.send(request).status_code == 201
