@@ -76,7 +76,7 @@ def is_small(request: Any, status: int, headers: list[tuple[bytes, bytes]]) -> b
     if request.method == "HEAD" or status in (204, 304):
         return True
     for name, value in headers:
-        if name.lower() == b"content-length":
+        if len(name) == 14 and name.lower() == b"content-length":
             return bool(value.isdigit() and len(value) < 7 and int(value) <= SMALL)
     return False
 

@@ -212,9 +212,10 @@ class Dependency:
         url = request.url
         return self.authority is None or self.authority == (url.scheme, url.host, url.port)
 
-    def begin(self, request: Any) -> tuple[Logical, Call]:
-        """A hop begins: the state of its logical call, and the Call to put in force."""
-        call = CURRENT.get()
+    def begin(self, request: Any) -> tuple[Logical, Call, bool]:
+        """A hop begins: the state of its logical call, the Call to put in force, and whether it goes to the client's
+        own authority."""
+        call, owned = CURRENT.get(), self.owns(request)
         logical = request.extensions.get(STATE)
         if logical is None:
             logical = Logical()
@@ -236,9 +237,9 @@ class Dependency:
             call = call.with_deadline(logical.deadline)
         elif self.total is not None:
             logical.deadline = self.clock.monotonic() + self.total
-            if not self.owns(request):  # no policy of ours sets it there
+            if not owned:  # no policy of ours sets it there
                 call = call.with_deadline(logical.deadline)
-        return logical, call
+        return logical, call, owned
 
     def prepare(self, request: Any, logical: Logical, call: Call) -> Call:
         """The key, and whether the request may be repeated."""

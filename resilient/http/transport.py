@@ -265,8 +265,8 @@ class SyncTransport(Base):
 
     def handle_request(self, request: Any) -> Any:
         dependency = self.dependency
-        logical, call = dependency.begin(request)
-        if not dependency.owns(request):
+        logical, call, owned = dependency.begin(request)
+        if not owned:
             dependency.strip_key(request, logical)
             logical.busy = True
             try:
@@ -340,8 +340,8 @@ class AsyncTransport(Base):
 
     async def handle_async_request(self, request: Any) -> Any:
         dependency = self.dependency
-        logical, call = dependency.begin(request)
-        if not dependency.owns(request):
+        logical, call, owned = dependency.begin(request)
+        if not owned:
             dependency.strip_key(request, logical)
             logical.busy = True
             try:
