@@ -30,6 +30,9 @@ BLAME = 10.0
 and busy, 5 s with nothing in flight would look like the best of them."""
 REST = (0.5, 1.0)
 """Shares of the breaker's open time for which one is not tried again whose trial was given up by the caller."""
+OUTDATED = 5.0
+"""Seconds after which what is known of an endpoint is so old that it is asked again: one that failed once, or was hit
+by a pause, looks bad for as long as nobody calls it."""
 UNMEASURED = 1e6
 """Load per call in flight of an endpoint that never answered: one call at a time finds out."""
 
@@ -178,7 +181,8 @@ class Endpoint(Generic[E]):
             usual = self._usual(now) if self._usual is not None else 0.0
             self._observe(max(min(max(PENALTY, penalty), MOST_PENALTY), BLAME * usual), now)
         elif verdict is SUCCESS:
-            self.blamed = False
+            if self.blamed or now - self._measured >= OUTDATED:
+                self.forgive()
             self._observe(latency, now)
         else:
             self._observe(latency, now, at_least=True)
@@ -193,8 +197,12 @@ class Endpoint(Generic[E]):
         """The call is over. Again it does nothing."""
         self.calls.discard(call)
 
+    def outdated(self, now: float, /) -> bool:
+        """Whether it has no call, and had none for so long that what is known of it may not be true any more."""
+        return not self.calls and now - self._measured >= OUTDATED and self.level > float("-inf")
+
     def forgive(self) -> None:
-        """It is fit again: what it cost before says nothing any more."""
+        """It is well again: what it cost before says nothing any more."""
         with self._lock:
             self.level = float("-inf")
             self.blamed = False

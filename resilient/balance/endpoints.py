@@ -28,6 +28,8 @@ E = TypeVar("E")
 
 REMEMBERED = 60.0
 """Seconds for which an endpoint that left is remembered: a pod that flaps must not look new."""
+ASK_AGAIN = 16
+"""Of so many calls one may go to an endpoint only because it was not called for long."""
 SAMPLE = 16
 """Endpoints that are looked at to know what a call costs elsewhere."""
 
@@ -74,6 +76,7 @@ class Endpoints(Generic[E]):
         self._trial: Sequence[Endpoint[E]] = ()  # those that a probe is to be sent to; replaced under _lock
         self._due = float("inf")  # when one that is ejected may be tried again; written under _lock
         self.panic = False  # written under _lock
+        self._picks = 0
         tell_after_fork(self)
         REGISTRY.add_endpoints(self)
         source.listen(self)
@@ -116,12 +119,21 @@ class Endpoints(Generic[E]):
             fit = self._fit
             if not fit:
                 raise self.source.nothing()
-        endpoint = choose(fit, now, tried) or among(fit, now, tried[-1:]) or fit[0]
+        self._picks = picks = self._picks + 1  # two threads may count as one
+        found = None if picks % ASK_AGAIN else self._outdated(fit, now, tried)
+        endpoint = found or choose(fit, now, tried) or among(fit, now, tried[-1:]) or fit[0]
         try:
             return endpoint.enter(call, now)
         except CircuitOpen:  # it opened just now, or nobody is fit
             endpoint.enter_anyway(call)
             return None
+
+    def _outdated(
+        self, fit: Sequence[Endpoint[E]], now: float, tried: Sequence[Endpoint[E]]
+    ) -> Endpoint[E] | None:
+        """One drawn by chance, if nobody calls it because it looked bad when it was called last."""
+        drawn = fit[int(random.random() * len(fit))]
+        return drawn if drawn.outdated(now) and drawn not in tried else None
 
     @property
     def unknown(self) -> bool:
