@@ -126,6 +126,7 @@ BUDGETS = {
     "keys.bytes": "<= 100 B",
     "keys.threads": "<= 0",
     "flags.read": "<= 0.5 us",
+    "config.stall": "<= 60 ms",
     "pick.time": "<= 0.8 us",
     "pick.flat": "<= 1.2x",
     "pick.diff": "<= 5 ms",
