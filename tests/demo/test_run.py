@@ -73,7 +73,8 @@ def test_resilient_passes_and_the_baseline_charges_twice(tmp_path: Path) -> None
     assert card["charged_twice"] == card["uncharged"] == 0
     assert card["allowed"] == card["orders"], "what is protected was never degraded"
     assert card["documents"][1] == 2, "the broken file and the one that degrades what is protected"
-    assert all(card["received"].values()), "every replica was found"
+    found = [pod for pod, requests in card["received"].items() if requests]
+    assert len(found) >= len(card["received"]) - 1, "the one that is killed may not live to be called"
     assert {"live", "stand-in", "off"} <= card["pages"].keys()
     assert all(verdict["passed"] for verdict in whole["cluster"]["verdicts"])
 
