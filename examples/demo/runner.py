@@ -22,7 +22,7 @@ from .orders import Order
 from .schedule import Plan
 
 ROOT = Path(__file__).parents[2]
-READY_WITHIN = 60.0
+_READY_WITHIN = 60.0
 _PORTS = range(20_000, 30_000)
 """Below the ports that systems give to outgoing connections, so that nobody takes the port of a service that
 is down."""
@@ -128,36 +128,63 @@ class Lane:
 
     async def _spawn(self, module: str, settings: dict[str, Any]) -> asyncio.subprocess.Process:
         plan = self.settings.plan
-        with self.errors.open("ab") as errors:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                f"examples.demo.{module}",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                cwd=ROOT,
-                env={**os.environ, "NO_PROXY": "127.0.0.1"},
-                start_new_session=True,  # Ctrl-C is for this process; it ends the others
-            )
-        self.children.append(child)
-        say(child, {**settings, "seed": plan.seed, "fast": plan.fast})
-        assert child.stdout is not None
-        try:
-            line = await asyncio.wait_for(child.stdout.readline(), READY_WITHIN)
-        except TimeoutError:
-            line = b""
-        if not line:
-            raise Broken(f"{module} of {self.name} did not start:\n{self.errors.read_text()}")
-        return child
+        told = {**settings, "seed": plan.seed, "fast": plan.fast}
+        return await spawn(module, told, self.errors, self.children)
 
     async def close(self) -> None:
         """End what still runs."""
-        for child in self.children:
-            if child.returncode is None:
-                child.kill()
-        for child in self.children:
-            await child.wait()
+        await end(self.children)
+
+
+async def spawn(
+    module: str, settings: dict[str, Any], errors: Path, children: list[asyncio.subprocess.Process]
+) -> asyncio.subprocess.Process:
+    """Start a module of the demo as a process of its own, and wait until it is ready.
+
+    Args:
+        module: its name, from this package on.
+        settings: what it is told first.
+        errors: where its standard error goes.
+        children: gets the process as soon as there is one, so that it is ended whatever happens.
+
+    Raises:
+        Broken: it did not start.
+    """
+    with errors.open("ab") as file:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            f"examples.demo.{module}",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=file,
+            cwd=ROOT,
+            env={**os.environ, "NO_PROXY": "*"},  # all that is called is on this machine
+            start_new_session=True,  # Ctrl-C is for this process; it ends the others
+        )
+    children.append(child)
+    say(child, settings)
+    assert child.stdout is not None
+    try:
+        line = await asyncio.wait_for(child.stdout.readline(), _READY_WITHIN)
+    except TimeoutError:
+        line = b""
+    if not line:
+        raise Broken(_last_words(module, errors))
+    return child
+
+
+def _last_words(module: str, errors: Path) -> str:
+    return f"{module} did not start:\n{errors.read_text()}"
+
+
+async def end(children: list[asyncio.subprocess.Process]) -> None:
+    """End what still runs of them."""
+    for child in children:
+        if child.returncode is None:
+            child.kill()
+    for child in children:
+        await child.wait()
 
 
 def say(child: asyncio.subprocess.Process | None, message: dict[str, Any]) -> None:

@@ -144,7 +144,7 @@ class Pipeline(Policy):
     async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run ``await fn(*args, **kwargs)`` under these policies, without decorating it."""
         given = fn if is_async(fn) else _awaited(fn)
-        return await self.abind(given, self._site(fn))(*args, **kwargs)  # type: ignore[no-any-return]
+        return await self.abind(given, self._site(fn))(*args, **kwargs)  # type: ignore[no-any-return]  # an awaitable of any kind
 
     def bind(self, inner: Callable[P, R], site: Site, /) -> Callable[P, R]:
         run: Callable[..., Any] = inner

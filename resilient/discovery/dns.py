@@ -27,7 +27,7 @@ def load() -> None:
     import dns.message
     import dns.rdata
 
-    dns.rdata.load_all_types(disable_dynamic_load=False)  # type: ignore[no-untyped-call]
+    dns.rdata.load_all_types(disable_dynamic_load=False)  # type: ignore[no-untyped-call]  # dnspython has no types for it
 
 
 LONGEST_NAME = 253

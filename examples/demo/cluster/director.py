@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any, NamedTuple
 from resilient.testing import KubeletVolume, Nameserver
 
 from ..books import Audit, audit
-from ..runner import READY_WITHIN, ROOT, Broken, free_port, say
+from ..runner import Broken, end, free_port, say, spawn
 from . import timeline as tl
 from .shop import Served
 from .timeline import Timeline
@@ -181,35 +179,10 @@ class Cluster:
             raise Broken(f"the shop ended early:\n{self.errors.read_text()}")
 
     async def _spawn(self, module: str, settings: dict[str, Any]) -> asyncio.subprocess.Process:
-        with self.errors.open("ab") as errors:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                f"examples.demo.cluster.{module}",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                cwd=ROOT,
-                env={**os.environ, "NO_PROXY": "*"},
-                start_new_session=True,
-            )
-        self._children.append(child)
-        say(child, settings)
-        assert child.stdout is not None
-        try:
-            line = await asyncio.wait_for(child.stdout.readline(), READY_WITHIN)
-        except TimeoutError:
-            line = b""
-        if not line:
-            raise Broken(f"{module} did not start:\n{self.errors.read_text()}")
-        return child
+        return await spawn(f"cluster.{module}", settings, self.errors, self._children)
 
     async def _close(self) -> None:
-        for child in self._children:
-            if child.returncode is None:
-                child.kill()
-        for child in self._children:
-            await child.wait()
+        await end(self._children)
         for reader in self._readers:
             reader.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)

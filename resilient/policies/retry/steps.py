@@ -56,7 +56,7 @@ def now(wanted: Any, site: Site, /) -> bool:
     if wanted.__class__ is bool:
         return wanted
     if inspect.isawaitable(wanted):
-        wanted.close()  # type: ignore[attr-defined]
+        wanted.close()  # type: ignore[attr-defined]  # a coroutine, as a rule
         raise PolicyError(
             f"Retry: {site.operation} asks on= without await, and on= is an async strategy of tenacity.asyncio; write "
             "one of tenacity's"
