@@ -91,5 +91,5 @@ def outbound(
     policies = [retry if isinstance(each, Retry) else each for each in shared.policies]
     pipeline = Outbound(*policies, options=options, clock=clock)
     pipeline.shared = shared
-    CENTER.arm()
+    CENTER.enlist()
     return pipeline

@@ -131,7 +131,7 @@ def standard(
     )
     retry = retry_of(options, idempotency_key)
     pipeline = Standard(*policies_of(options, retry, rate), options=options, clock=clock)
-    CENTER.arm()
+    CENTER.enlist()
     return pipeline
 
 

@@ -136,7 +136,7 @@ def explain(
         _refuse("--document: name the file or directory, such as --document /etc/resilient")
     logging.getLogger("resilient").addHandler(logging.NullHandler())
     try:
-        found = documents.explain(key, where)
+        found = documents.explain(key, where, os.environ)
     except ConfigError as exc:
         _refuse(str(exc))
     if as_json:

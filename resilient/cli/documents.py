@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config.environment import Environment, read_environment
 from ..config.live import Live, find_leaf
 from ..config.loader import snapshot_of
 from ..config.sections import SECTIONS
@@ -66,8 +68,8 @@ class Explained:
     Attributes:
         key: as it was asked for.
         value: seconds as a float; of a feature, the variant's.
-        layer: ``document``; else ``preset`` or ``code``, of `standard` as it comes.
-        place: ``file:line``, where the document decides.
+        layer: ``document`` or ``environment``; else ``preset`` or ``code``, of `standard` as it comes.
+        place: ``file:line``, where the document decides; the variable, where the environment does.
         why: in words.
     """
 
@@ -128,21 +130,24 @@ def _unfit(name: str, snapshot: Snapshot, path: Path) -> Problem | None:
     return None
 
 
-def _live(name: str, snapshot: Snapshot) -> tuple[Live, Pipeline]:
+def _live(name: str, snapshot: Snapshot, environment: Environment | None = None) -> tuple[Live, Pipeline]:
     """What would follow the document, and the pipeline that it would be: the former holds it weakly."""
     registry = Registry()
     rate = _ANY_RATE if "ratelimit" in snapshot.targets.get(name, ()) else None
     pipeline = standard(name, rate=rate)
     registry.add(pipeline)
-    return Live(registry), pipeline
+    return Live(registry, environment), pipeline
 
 
 def _flags(snapshot: Snapshot) -> Flags:
     return next(part for _, part in snapshot.parts if isinstance(part, Flags))
 
 
-def explain(key: str, path: Path) -> Explained:
+def explain(key: str, path: Path, environ: Mapping[str, str]) -> Explained:
     """What a document makes of a number such as ``payments.retry.attempts``, or of a feature.
+
+    Args:
+        environ: what stands below the document.
 
     Raises:
         ConfigError: there is no such thing, or no good document.
@@ -160,11 +165,12 @@ def explain(key: str, path: Path) -> Explained:
             "or a number such as payments.retry.attempts"
         )
     name, _ = find_leaf(key)
-    live, _pipeline = _live(name, snapshot)
+    live, _pipeline = _live(name, snapshot, read_environment(environ))
     live.apply(snapshot)
     found = live.explain(key)
     why = {
-        "document": "the document stands above code and presets",
+        "document": "the document stands above environment, code and presets",
+        "environment": "the environment stands above code and presets, below the document",
         "preset": "standard() makes it of the numbers above it; what the service's code says stands above that",
         "code": "standard() as it comes; what the service's code says stands above that",
     }[found.layer]

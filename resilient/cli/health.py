@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config.environment import PREFIX, read_environment
 from ..core.errors import ConfigError
 from ..discovery.options import Dns, detect, read_resolv_conf
 
@@ -135,11 +136,21 @@ def variables(environ: Mapping[str, str]) -> Iterator[Finding]:
     for name in sorted(environ):
         if name in VARIABLES:
             yield Finding(name, "ok", environ[name])
+        elif name.startswith(PREFIX):
+            yield _number(name, environ[name])
         elif name.startswith(_PREFIX):
             known = [each.removeprefix(_PREFIX) for each in VARIABLES]
             near = difflib.get_close_matches(name.removeprefix(_PREFIX), known, 1)
             do = f"write {_PREFIX}{near[0]}" if near else f"remove it; there are {', '.join(VARIABLES)}"
             yield Finding(name, "warning", "nothing reads it", do)
+
+
+def _number(variable: str, given: str) -> Finding:
+    try:
+        read_environment({variable: given})
+    except ConfigError as exc:
+        return Finding(variable, "bad", str(exc), "mend it: no service with this variable starts")
+    return Finding(variable, "ok", f"{given}; it holds where the config document says nothing")
 
 
 def clock(now: float, resolution: float) -> Iterator[Finding]:

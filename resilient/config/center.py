@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from .loader import Loader, Status
 
 
+PREFIX = "RESILIENT__"
+"""Of variables that set numbers: ``RESILIENT__PAYMENTS__RETRY__ATTEMPTS=2``."""
+
+
 class Center:
     """Follows one directory. Thread-safe; nothing is started before the first call of a pipeline."""
 
@@ -31,6 +35,9 @@ class Center:
         self._configured: Path | None = None  # guarded by _lock
         self._loader: Loader | None = None  # guarded by _lock
         self._live: Live | None = None  # guarded by _lock
+        self._variables: dict[str, str] | None = (
+            None  # those of the environment that were read; guarded by _lock
+        )
         self._again_at = float("-inf")  # when to try to start once more, where that failed
         tell_after_fork(self)
 
@@ -51,7 +58,12 @@ class Center:
         return configured or (Path(given) if given else None)
 
     def use(self, directory: Path | None, /) -> None:
-        """Follow ``directory`` from the next call on; None: the environment's, or none."""
+        """Follow ``directory`` from the next call on; None: the environment's, or none.
+
+        Raises:
+            ConfigError: a variable of the environment that sets no number.
+        """
+        self._heed(_variables())
         with self._lock:
             self._configured = directory
             loader, live = self._loader, self._live
@@ -73,8 +85,31 @@ class Center:
                     section.publish(section.nothing)
         self.arm()
 
+    def enlist(self) -> None:
+        """A pipeline was made that follows the document and the environment.
+
+        Raises:
+            ConfigError: a variable of the environment that sets no number.
+        """
+        if self._variables is None:
+            self._heed(_variables())
+        self.arm()
+
+    def _heed(self, variables: dict[str, str]) -> None:
+        """Take the numbers that the environment has. Most have none: then nothing is imported."""
+        with self._lock:
+            known = self._variables or {}
+        if variables != known:
+            from .environment import read_environment
+
+            environment = read_environment(variables)
+            live, _ = self._prepare()
+            live.heed(environment)
+        with self._lock:
+            self._variables = variables
+
     def arm(self) -> None:
-        """There is something that follows the document: have the first call start the looking."""
+        """Have the first call start the looking."""
         with self._lock:
             waiting = self._loader is None or self._loader.asleep
         if waiting and self.directory is not None:
@@ -151,6 +186,11 @@ class Center:
         with self._lock:
             live = self._live
         return (live or Live()).explain(key)
+
+
+def _variables() -> dict[str, str]:
+    """Those of the environment that set numbers."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
 
 
 CENTER = Center()

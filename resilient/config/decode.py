@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal, NamedTuple
@@ -182,6 +182,20 @@ _NOT_THERE = {
     "degradation": "degradation is",
 }
 """Parts of the format that are refused by name where nobody understands them."""
+
+
+@cache
+def flat_leaves() -> Mapping[str, Leaf]:
+    """The same by their whole names, such as ``retry.wait.base``."""
+
+    def flat(known: Leaves, before: str) -> Iterator[tuple[str, Leaf]]:
+        for name, each in known.items():
+            if isinstance(each, Leaf):
+                yield before + name, each
+            else:
+                yield from flat(each, f"{before}{name}.")
+
+    return dict(flat(leaves(), ""))
 
 
 def parse_duration(text: Any, /) -> float:
@@ -381,20 +395,35 @@ class _Decoder:
                 self.unknown(pointer, known)
 
     def _leaf(self, leaf: Leaf, value: Any, pointer: Pointer, name: str, found: dict[str, Any]) -> None:
-        instead = f"; write {pointer[-1]}: {leaf.example}" if leaf.example else ""
         try:
-            made = msgspec.convert(value, leaf.type, dec_hook=_made)
-        except PolicyError as exc:  # of a rate
-            self.refuse(str(exc.args[0]).removeprefix("RateLimit: "), pointer)
-            return
-        except (msgspec.ValidationError, ValueError):
-            made = _WRONG
-        if made is _WRONG or (leaf.rule is not None and not leaf.rule.allows(made)):
-            self.refuse(f"{_short(value)} must be {leaf.wanted}{instead}", pointer)
-        else:
-            found[name] = (
-                float(made) if isinstance(made, Duration) else value if leaf.type is RateText else made
-            )
+            found[name] = value_of(leaf, value)
+        except ValueError as exc:
+            instead = f"; write {pointer[-1]}: {leaf.example}" if leaf.example else ""
+            self.refuse(f"{exc}{instead}", pointer)
+
+
+def value_of(leaf: Leaf, value: Any, /, *, text: bool = False) -> Any:
+    """What stands for a leaf, as the options take it.
+
+    Args:
+        value: from the document.
+        text: whether it is from where all is text: ``"3"`` and ``"null"`` are what they would be in the document.
+
+    Raises:
+        ValueError: it is nothing for this leaf; says what is.
+    """
+    try:
+        given = None if text and value == "null" else value
+        made = msgspec.convert(given, leaf.type, strict=not text, dec_hook=_made)
+    except PolicyError as exc:  # of a rate
+        raise ValueError(str(exc.args[0]).removeprefix("RateLimit: ")) from None
+    except (msgspec.ValidationError, ValueError):
+        made = _WRONG
+    if made is _WRONG or (leaf.rule is not None and not leaf.rule.allows(made)):
+        raise ValueError(f"{_short(value)} must be {leaf.wanted}")
+    if isinstance(made, Duration):
+        return float(made)
+    return value if leaf.type is RateText else made
 
 
 _WRONG: Any = object()

@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, NamedTuple
 
 from ..core.backoff import Backoff
@@ -25,13 +24,17 @@ from ..policies.bulkhead import Bulkhead
 from ..policies.ratelimit import RateLimit
 from ..policies.retry import Retry
 from ..policies.timeout import Timeout
-from .decode import Leaf, Leaves, leaves
+from .decode import Leaves, flat_leaves, leaves
 from .document import Place, Pointer, Sources
+from .environment import Environment, spelt
 from .log import ERROR, INFO, WARNING, write
 from .snapshot import Snapshot
 
-DOCUMENT, PRESET, CODE = "document", "preset", "code"
+DOCUMENT, ENVIRONMENT, PRESET, CODE = "document", "environment", "preset", "code"
 """Where a number is from, the strongest first. ``preset``: `standard` makes it of the others."""
+
+NOTHING = Snapshot(0, "", None, Sources([("", tuple)]), {})
+"""What is in force while there is no document."""
 
 _MOST_TOLD = 1_000
 
@@ -39,11 +42,12 @@ Path = tuple[str, ...]
 
 
 class Value(NamedTuple):
-    """A number in force, and where it is from."""
+    """A number in force, and where it is from: the place in the document, or the variable."""
 
     value: Any
     layer: str
     pointer: Pointer | None = None
+    variable: str | None = None
 
 
 Values = dict[str, Value]
@@ -68,7 +72,7 @@ class Plan(NamedTuple):
 
     values: Values
     options: list[tuple[Any, Any]]
-    useless: list[tuple[str, Pointer]]
+    warnings: list[Note]
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,9 @@ class Explanation:
     Attributes:
         key: such as ``payments.retry.attempts``.
         value: in force, seconds as a float.
-        layer: what decides it: ``"document"``, ``"preset"`` (`standard` makes it of other numbers) or ``"code"``.
-        place: ``file:line``, where the document decides.
+        layer: what decides it: ``"document"``, ``"environment"``, ``"code"``; or ``"preset"``: `standard` makes it of
+            other numbers.
+        place: ``file:line``, where the document decides; the variable, where the environment does.
         lives: whether a pipeline of that name lives in this process; else the value is only what is in the document.
     """
 
@@ -100,12 +105,14 @@ class Live:
 
     Args:
         registry: where the pipelines are.
+        environment: what variables say, where the snapshot says nothing.
     """
 
-    def __init__(self, registry: Registry = REGISTRY) -> None:
+    def __init__(self, registry: Registry = REGISTRY, environment: Environment | None = None) -> None:
         self._registry = registry
+        self._environment: Environment = environment or {}
         self._lock = threading.RLock()
-        self._snapshot: Snapshot | None = None
+        self._snapshot = NOTHING
         # What the code gave a policy or budget, and the name of the pipeline that it follows; guarded by _lock
         self._given: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
         self._values: weakref.WeakKeyDictionary[Pipeline, Values] = (
@@ -146,7 +153,7 @@ class Live:
 
     def follow(self, pipeline: Pipeline, /) -> None:
         """Bring a new pipeline to what is in force."""
-        while (snapshot := self._snapshot) is not None:
+        while (snapshot := self._snapshot) is not NOTHING or self._environment:
             notes = self._tune(pipeline, snapshot)
             with self._lock:
                 # Who makes pipelines by the thousand is told once of each thing.
@@ -158,9 +165,13 @@ class Live:
                 return
 
     def release(self) -> None:
-        """Nothing is followed any more: all goes back to what the code says."""
-        self.apply(Snapshot(0, "", None, Sources([("", tuple)]), {}))
-        self._snapshot = None
+        """No document is followed any more: all goes back to what the environment and the code say."""
+        self.apply(NOTHING)
+
+    def heed(self, environment: Environment, /) -> None:
+        """Bring every pipeline to what the variables say now."""
+        self._environment = environment
+        self.apply(self._snapshot)
 
     def explain(self, key: str, /) -> Explanation:
         """Why a number is what it is.
@@ -178,12 +189,16 @@ class Live:
             if leaf in values:
                 return _explained(key, values[leaf], snapshot, lives=True)
         kind, _, rest = leaf.partition(".")
-        said = None if snapshot is None else snapshot.targets.get(name, {}).get(kind)
-        if said is None or rest not in said.values:
+        said = snapshot.targets.get(name, {}).get(kind)
+        if said is not None and rest in said.values:
+            value = Value(said.values[rest], DOCUMENT, said.pointer(rest))
+        elif leaf in self._set_for(name):
+            value = self._set_for(name)[leaf]
+        else:
             raise ConfigError(
-                f"explain: no pipeline named {name!r} that has {leaf} lives in this process, and no document says it"
+                f"explain: no pipeline named {name!r} that has {leaf} lives in this process, and neither document nor "
+                "environment says it"
             )
-        value = Value(said.values[rest], DOCUMENT, said.pointer(rest))
         return _explained(key, value, snapshot, lives=False)
 
     # -------------------------------------------------------------------------------------------------- applying
@@ -206,17 +221,16 @@ class Live:
                     if forgotten:
                         notes[Note(f"{name}: {target.kind} forgets {forgotten}")] = None
         except PolicyError as exc:
-            return {Note(f"{name}: the config document is not applied to it: {exc}"): None}
+            return {Note(f"{name}: the configuration is not applied to it: {exc}"): None}
         except Exception:
-            write(ERROR, f"{name}: the config document could not be applied to it", exc_info=True)
+            write(ERROR, f"{name}: the configuration could not be applied to it", exc_info=True)
             return {}
-        for leaf, pointer in plan.useless:
-            notes[Note(f"{name}: {leaf} at ", pointer, " is without effect: it has no such policy")] = None
+        notes |= dict.fromkeys(plan.warnings)
         for leaf, value in plan.values.items():
             old = before[leaf].value
             if value.value != old:
                 head = f"{name}: {leaf} {_shown(leaf, old)} -> {_shown(leaf, value.value)} ("
-                tail = ")" if value.pointer is not None else f"{_WHY[value.layer]})"
+                tail = ")" if value.pointer is not None else f"{value.variable or _WHY[value.layer]})"
                 notes[Note(head, value.pointer, tail, changed=True)] = None
         return notes
 
@@ -231,9 +245,12 @@ class Live:
             for kind, each in snapshot.targets.get(str(pipeline.name), {}).items()
             for leaf, value in each.values.items()
         }
+        set_ = self._set_for(str(pipeline.name))
         parts = self._parts(pipeline)
         values = _numbers(parts)
-        values |= {leaf: value for leaf, value in said.items() if leaf in values}
+        warnings = _without_effect(str(pipeline.name), said, set_, values)
+        said = {leaf: value for leaf, value in {**set_, **said}.items() if leaf in values}
+        values |= said
         for leaf, number in pipeline.derived({k: v.value for k, v in values.items()}, said.keys()).items():
             if leaf not in said and number != values[leaf].value:
                 values[leaf] = Value(number, PRESET)
@@ -244,8 +261,12 @@ class Live:
                 "write both in the document"
             )
         options = [(target, _with(given, paths, values)) for target, given, paths in parts]
-        useless = [(leaf, value.pointer or ()) for leaf, value in said.items() if leaf not in values]
-        return Plan(values, options, useless)
+        return Plan(values, options, warnings)
+
+    def _set_for(self, name: str) -> Values:
+        """What variables say of a dependency."""
+        found = self._environment.get(spelt(name), {}) if self._environment else {}
+        return {leaf: Value(each.value, ENVIRONMENT, variable=each.variable) for leaf, each in found.items()}
 
     def _parts(self, pipeline: Pipeline) -> list[tuple[Any, Any, Mapping[str, Path]]]:
         """What of a pipeline has numbers, with what the code gave it, and where each number is in that.
@@ -260,9 +281,25 @@ class Live:
         return found
 
 
-def _explained(key: str, value: Value, snapshot: Snapshot | None, *, lives: bool) -> Explanation:
-    place = None
-    if value.pointer is not None and snapshot is not None:
+def _without_effect(name: str, said: Values, set_: Values, values: Values) -> list[Note]:
+    """What the document and the variables say in vain."""
+    found = [
+        Note(f"{name}: {leaf} at ", value.pointer, " is without effect: it has no such policy")
+        for leaf, value in said.items()
+        if leaf not in values
+    ]
+    for leaf, value in set_.items():
+        if leaf not in values:
+            found.append(Note(f"{name}: {value.variable} is without effect: it has no such policy"))
+        elif leaf in said:
+            vain = f"{name}: {value.variable} is without effect: the document stands above it at "
+            found.append(Note(vain, said[leaf].pointer))
+    return found
+
+
+def _explained(key: str, value: Value, snapshot: Snapshot, *, lives: bool) -> Explanation:
+    place = value.variable
+    if value.pointer is not None:
         place = str(snapshot.sources.place(value.pointer))
     return Explanation(key, value.value, value.layer, place, lives)
 
@@ -278,7 +315,7 @@ def _log(notes: Notes, places: Mapping[Pointer, Place]) -> None:
         write(INFO if note.changed else WARNING, f"{note.head}{place}{note.tail}")
 
 
-_WHY = {PRESET: "follows from the others", CODE: "no longer in the document"}
+_WHY = {PRESET: "follows from the others", CODE: "not set any more"}
 _TIMES = ("timeout.total", "timeout.attempt")
 
 
@@ -346,20 +383,8 @@ def _shown(leaf: str, value: Any) -> str:
     """A number as the document writes it."""
     if value is None:
         return "null"
-    rule = _all_leaves()[leaf].rule
+    rule = flat_leaves()[leaf].rule
     return seconds(value).replace(" ", "") if rule is not None and rule.unit == "seconds" else str(value)
-
-
-@cache
-def _all_leaves() -> dict[str, Leaf]:
-    def flat(known: Leaves, before: str) -> Iterator[tuple[str, Leaf]]:
-        for name, each in known.items():
-            if isinstance(each, Leaf):
-                yield before + name, each
-            else:
-                yield from flat(each, f"{before}{name}.")
-
-    return dict(flat(leaves(), ""))
 
 
 def find_leaf(key: str, /) -> tuple[str, str]:
@@ -371,8 +396,8 @@ def find_leaf(key: str, /) -> tuple[str, str]:
     words = key.split(".") if isinstance(key, str) else []
     for n in range(1, len(words)):  # names may have dots
         name, leaf = ".".join(words[:n]), ".".join(words[n:])
-        if leaf in _all_leaves():
+        if leaf in flat_leaves():
             return name, leaf
-    close = difflib.get_close_matches(".".join(words[1:]), _all_leaves(), 1)
+    close = difflib.get_close_matches(".".join(words[1:]), flat_leaves(), 1)
     instead = f"{words[0]}.{close[0]}" if close else "payments.retry.attempts"
     raise ConfigError(f"explain: key={key!r} names no number; write {instead!r}")

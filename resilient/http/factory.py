@@ -325,7 +325,7 @@ def depend(
             settings["concurrency"] = most
         pipeline: Pipeline = standard(name, **settings)
     else:
-        CENTER.arm()
+        CENTER.enlist()
         pipeline = policies if isinstance(policies, Pipeline) else Pipeline(policies)
         if pipeline.name not in (None, name):
             raise PolicyError(

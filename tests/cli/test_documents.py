@@ -114,13 +114,13 @@ def test_why_a_value_is_what_it_is(good: Path, key: str, value: str, layer: str,
     where = f" at {place}" if place else ""
     assert (done.status, done.err) == (0, "")
     assert done.lines[0] == f"{key} = {value} (from the {layer}{where})"
-    found = documents.explain(key, good)
+    found = documents.explain(key, good, {})
     assert (str(found.value), found.layer, found.place) == (value, layer, place)
 
 
 def test_a_number_that_follows_from_others(good: Path) -> None:
     good.write_text(GOOD.replace("retry: {attempts: 2}", "timeout: {total: 2s}"))
-    assert documents.explain("payments.timeout.attempt", good).layer == "preset"
+    assert documents.explain("payments.timeout.attempt", good, {}).layer == "preset"
 
 
 def test_the_directory_of_the_environment(good: Path) -> None:
@@ -149,3 +149,9 @@ def test_a_document_that_is_wrong_explains_nothing(good: Path) -> None:
     done = run("explain", "payments.retry.attempts", "--document", str(good))
     assert done.status == 2
     assert "resilience.yaml:13" in done.err
+
+
+def test_a_number_of_the_environment_is_explained(good: Path) -> None:
+    variable = "RESILIENT__SEARCH__RETRY__ATTEMPTS"
+    found = documents.explain("search.retry.attempts", good, {variable: "7"})
+    assert (found.value, found.layer, found.place) == (7, "environment", variable)

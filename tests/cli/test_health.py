@@ -177,3 +177,11 @@ def test_packages_are_those_that_the_project_depends_on() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     needed = {re.split(r"[^a-z0-9-]", each)[0] for each in project["dependencies"]}
     assert needed | {"opentelemetry-sdk"} == set(health.PACKAGES)
+
+
+def test_variables_that_set_numbers() -> None:
+    good, bad = "RESILIENT__PAYMENTS__RETRY__ATTEMPTS", "RESILIENT__SEARCH__TIMEOUT__TOTAL"
+    first, second = health.variables({good: "2", bad: "4"})
+    assert (first.what, first.state) == (good, "ok")
+    assert (second.what, second.state) == (bad, "bad")
+    assert f"write {bad}=2s" in second.said

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from resilient import configure
+from resilient.config.center import PREFIX
 from resilient.core.events import RUNTIME
 from resilient.testing import KubeletVolume
 
@@ -23,6 +25,7 @@ def center(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("RESILIENT_CONFIG_DIR", raising=False)
     configure()
     yield
-    monkeypatch.delenv("RESILIENT_CONFIG_DIR", raising=False)
+    for name in [each for each in os.environ if each.startswith(("RESILIENT_CONFIG_DIR", PREFIX))]:
+        monkeypatch.delenv(name)
     configure()
     RUNTIME.begin()

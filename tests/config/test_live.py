@@ -246,7 +246,7 @@ def test_numbers_that_do_not_go_together_are_refused_before_anything_changes(
     assert (caught.value.file, caught.value.line) == ("a.json", 4)
     kit.live.apply(bad)  # as for a pipeline that is made later
     assert str(pipeline) == before
-    assert "payments: the config document is not applied to it" in caplog.text
+    assert "payments: the configuration is not applied to it" in caplog.text
 
 
 def test_a_policy_that_is_not_there_is_told(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
@@ -373,7 +373,7 @@ def test_a_fault_of_ours_is_told_and_stops_nobody(
     monkeypatch.setattr(broken, "retune", fails)
     kit.say(bulkhead={"limit": 7})
     assert fine.options.limit == 7
-    assert "payments: the config document could not be applied to it" in caplog.text
+    assert "payments: the configuration could not be applied to it" in caplog.text
     assert 'raise KeyError("a bug")' in caplog.text, "with the traceback"
 
 
@@ -429,8 +429,8 @@ def test_changes_are_told_a_line_each_with_their_place(kit: Kit, caplog: pytest.
     assert [record.getMessage() for record in caplog.records] == [
         "payments: retry.attempts 3 -> 4 (a.json:6)",
         "payments: retry.wait.base 25ms -> 0.1s (a.json:8)",
-        "payments: retry.attempts 4 -> 3 (no longer in the document)",
-        "payments: retry.wait.base 0.1s -> 25ms (no longer in the document)",
+        "payments: retry.attempts 4 -> 3 (not set any more)",
+        "payments: retry.wait.base 0.1s -> 25ms (not set any more)",
         "payments: bulkhead.limit 5 -> 9 (a.json:6)",
     ]
 
