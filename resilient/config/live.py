@@ -338,9 +338,9 @@ def _all_targets(pipeline: Pipeline) -> Iterator[tuple[Any, Mapping[str, Path]]]
             budget, wait = known.pop("budget"), known.pop("wait")
             paths = _paths("retry.", (), known)
             if isinstance(policy.options.wait, Backoff):
-                paths |= _paths("retry.wait.", ("wait",), wait)  # type: ignore[arg-type]
+                paths |= _paths("retry.wait.", ("wait",), wait)  # type: ignore[arg-type]  # leaves, not one
             yield policy, paths
-            yield policy.budget_for(pipeline.name), _paths("retry.budget.", (), budget)  # type: ignore[arg-type]
+            yield policy.budget_for(pipeline.name), _paths("retry.budget.", (), budget)  # type: ignore[arg-type]  # leaves, not one
         elif isinstance(policy, (CircuitBreaker, RateLimit, Bulkhead)):
             yield policy, _paths(f"{policy.kind}.", (), leaves()[policy.kind])
 

@@ -133,7 +133,7 @@ class Pipeline(Policy):
         bound: Any = self.abind(target, site) if is_async(fn) else self.bind(fn, site)
         functools.update_wrapper(bound, fn)
         bound.pipeline = self
-        return bound  # type: ignore[no-any-return]
+        return bound  # type: ignore[no-any-return]  # the user's own type
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run ``fn(*args, **kwargs)`` under these policies, without decorating it."""
@@ -197,13 +197,13 @@ class Pipeline(Policy):
 def _bind(policies: tuple[Any, ...], inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
     if _mergeable(policies[0]):
         return bind_row(policies, inner, site)
-    return policies[0].bind(inner, site)  # type: ignore[no-any-return]
+    return policies[0].bind(inner, site)  # type: ignore[no-any-return]  # the user's own type
 
 
 def _abind(policies: tuple[Any, ...], inner: Callable[..., Any], site: Site) -> Callable[..., Any]:
     if _mergeable(policies[0]):
         return abind_row(policies, inner, site)
-    return policies[0].abind(inner, site)  # type: ignore[no-any-return]
+    return policies[0].abind(inner, site)  # type: ignore[no-any-return]  # the user's own type
 
 
 # While nobody watches, a call pays one attribute read of the outermost driver for all of the below.
@@ -349,7 +349,7 @@ def is_async(fn: Callable[..., Any], /) -> bool:
     while isinstance(fn, functools.partial):
         fn = fn.func
     return inspect.iscoroutinefunction(fn) or (
-        not inspect.isclass(fn) and inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+        not inspect.isclass(fn) and inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004  (callable() tells less)
     )
 
 
@@ -372,7 +372,7 @@ def refuse_generators(fn: Callable[..., Any], /) -> None:
     """A generator's body runs after the call is over: no policy would see it."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    target = fn if inspect.isroutine(fn) else getattr(fn, "__call__", fn)  # noqa: B004
+    target = fn if inspect.isroutine(fn) else getattr(fn, "__call__", fn)  # noqa: B004  (see above)
     if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
         raise PolicyError(
             f"{_name(fn)} is a generator function: its body runs after the call has returned, where no "

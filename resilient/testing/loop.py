@@ -93,7 +93,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _next_timer(self) -> float | None:
         # asyncio has no public way to ask. It drops cancelled timers from the head before it asks us.
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]  # private
         return scheduled[0].when() if scheduled else None
 
     def _idle(self, poll: Callable[[float | None], _Events]) -> _Events:
@@ -138,7 +138,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _may_hear(self, outsiders: list[Outside]) -> bool:
         """Whether it waits for a socket other than those to origins, which told us that they are idle."""
-        for key in self._selector.get_map().values():  # type: ignore[attr-defined]
+        for key in self._selector.get_map().values():  # type: ignore[attr-defined]  # private
             if key.fd == self._ssock.fileno():  # type: ignore[attr-defined]  # for other threads
                 continue
             peer = _peer_of(key.fd)

@@ -319,7 +319,7 @@ class Origin:
             with self._changed:
                 # asked again at once where something changed while it was asked
                 left = max(0.0, until - time.monotonic())
-                if not self._changed.wait_for(lambda: self._changes != before, left):  # noqa: B023
+                if not self._changed.wait_for(lambda: self._changes != before, left):  # noqa: B023  (called at once)
                     break
         raise TimeoutError(f"it did not come to hold within {timeout} s: {self!r}")
 

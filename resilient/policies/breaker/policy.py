@@ -134,8 +134,8 @@ class CircuitBreaker(Gate[Permit]):
         self.name = name
         self.binds_itself = bool(self._face.per_call)
         # The state machine's own methods stand in for those below: one frame less on every call.
-        self.admit = self._state.admit  # type: ignore[method-assign]
-        self.record = self._state.record  # type: ignore[method-assign]
+        self.admit = self._state.admit  # type: ignore[method-assign]  # one frame less on each call
+        self.record = self._state.record  # type: ignore[method-assign]  # one frame less on each call
         self._lock = threading.RLock()
         self._twins: weakref.WeakSet[Twin] = weakref.WeakSet()  # guarded by _lock
         tell_after_fork(self)
@@ -168,7 +168,7 @@ class CircuitBreaker(Gate[Permit]):
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             result = run(*args, **kwargs)
             face.succeeded()
-            return result  # type: ignore[no-any-return]
+            return result  # type: ignore[no-any-return]  # the user's own type
 
         return call
 
@@ -181,7 +181,7 @@ class CircuitBreaker(Gate[Permit]):
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
             result = await run(*args, **kwargs)
             face.succeeded()
-            return result  # type: ignore[no-any-return]
+            return result  # type: ignore[no-any-return]  # the user's own type
 
         return call
 

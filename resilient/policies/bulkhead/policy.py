@@ -48,8 +48,8 @@ class Bulkhead(Gate[Permit]):
         self.name = name
         self._seats = seats = Seats(self.options)
         # The state machine's own methods stand in for those below: one frame less on every call.
-        self.admit = seats.admit  # type: ignore[method-assign]
-        self.record = seats.record  # type: ignore[method-assign]
+        self.admit = seats.admit  # type: ignore[method-assign]  # one frame less on each call
+        self.record = seats.record  # type: ignore[method-assign]  # one frame less on each call
         tell_after_fork(self)
 
     def after_fork(self) -> None:

@@ -41,7 +41,7 @@ class Seats:
     def admit(self, now: float, /) -> Permit | Wait[Permit]:
         if not self._waiting:
             try:
-                return self._free.pop()  # type: ignore[no-any-return]
+                return self._free.pop()  # type: ignore[no-any-return]  # a list of permits, typed as Any
             except IndexError:
                 pass
         return self._queue_up(now)

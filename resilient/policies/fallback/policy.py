@@ -63,9 +63,9 @@ class Fallback(Policy, Generic[S]):
     @property
     def stands_in_for(self) -> When:
         """The failures that never get past it."""
-        return self.options.on  # type: ignore[no-any-return]
+        return self.options.on  # type: ignore[no-any-return]  # the user's own type
 
-    @overload  # type: ignore[override]
+    @overload  # type: ignore[override]  # it may give another type than the function
     def __call__(
         self, fn: Callable[P, Coroutine[Any, Any, R]], /
     ) -> Callable[P, Coroutine[Any, Any, R | S]]: ...
@@ -94,7 +94,7 @@ class Fallback(Policy, Generic[S]):
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
-                return watched(*args, **kwargs)  # type: ignore[no-any-return]
+                return watched(*args, **kwargs)  # type: ignore[no-any-return]  # the user's own type
             try:
                 result = inner(*args, **kwargs)
                 if result.__class__ is CoroutineType:
@@ -107,7 +107,7 @@ class Fallback(Policy, Generic[S]):
                     raise
                 _tell(site, exc)
                 try:
-                    return make(args, kwargs, exc)  # type: ignore[no-any-return]
+                    return make(args, kwargs, exc)  # type: ignore[no-any-return]  # the user's own type
                 finally:
                     if isinstance(exc, Discarded):
                         exc.discard(0.0)
@@ -120,7 +120,7 @@ class Fallback(Policy, Generic[S]):
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
-                return await watched(*args, **kwargs)  # type: ignore[no-any-return]
+                return await watched(*args, **kwargs)  # type: ignore[no-any-return]  # the user's own type
             try:
                 return await inner(*args, **kwargs)
             except PolicyError:
@@ -131,7 +131,7 @@ class Fallback(Policy, Generic[S]):
                 _tell(site, exc)
                 try:
                     result = make(args, kwargs, exc)
-                    return await result if inspect.isawaitable(result) else result  # type: ignore[no-any-return]
+                    return await result if inspect.isawaitable(result) else result  # type: ignore[no-any-return]  # the user's own type
                 finally:
                     if isinstance(exc, Discarded):
                         await exc.adiscard(0.0)

@@ -72,7 +72,7 @@ class RateLimit(Gate[float]):
         self.selects = key is not None or callable(cost)
         if not self.selects and cost == 1:
             # The state machine's own method stands in for the one below: one frame less on every call.
-            self.admit = self._bucket.admit  # type: ignore[method-assign]
+            self.admit = self._bucket.admit  # type: ignore[method-assign]  # one frame less on each call
         tell_after_fork(self)
 
     def after_fork(self) -> None:

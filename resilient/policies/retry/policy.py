@@ -136,8 +136,8 @@ class Retry(Policy):
         self._check_time(outer, inner)
 
     def _check_time(self, outer: tuple[Policy, ...], inner: tuple[Policy, ...]) -> None:
-        total = next((p.seconds for p in reversed(outer) if p.kind == "timeout"), None)  # type: ignore[attr-defined]
-        attempt = next((p.seconds for p in inner if p.kind == "timeout"), None)  # type: ignore[attr-defined]
+        total = next((p.seconds for p in reversed(outer) if p.kind == "timeout"), None)  # type: ignore[attr-defined]  # a Timeout
+        attempt = next((p.seconds for p in inner if p.kind == "timeout"), None)  # type: ignore[attr-defined]  # a Timeout
         wait = self.options.wait
         if total is None or attempt is None or not isinstance(wait, Backoff):
             return
@@ -180,7 +180,7 @@ class Retry(Policy):
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
-                return watched(*args, **kwargs)  # type: ignore[no-any-return]
+                return watched(*args, **kwargs)  # type: ignore[no-any-return]  # the user's own type
             outer = get()
             changes = makes_key or (outer.rest is not PLAIN and outer.rest.idempotency_key is not None)
             try:  # put back without a token, as in Timeout: a signal handler may raise before there is one
@@ -286,7 +286,7 @@ class Retry(Policy):
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
-                return await watched(*args, **kwargs)  # type: ignore[no-any-return]
+                return await watched(*args, **kwargs)  # type: ignore[no-any-return]  # the user's own type
             outer = get()
             token = None
             if makes_key or (outer.rest is not PLAIN and outer.rest.idempotency_key is not None):

@@ -125,7 +125,7 @@ class Timeout(Policy):
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
-                return watched(*args, **kwargs)  # type: ignore[no-any-return]
+                return watched(*args, **kwargs)  # type: ignore[no-any-return]  # the user's own type
             outer = get()
             limit = seconds.now
             if of_attempt and seconds.before:  # a later attempt has the time that the first one had
@@ -196,7 +196,7 @@ class Timeout(Policy):
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if watched is not None and runtime.attention:
-                return await watched(*args, **kwargs)  # type: ignore[no-any-return]
+                return await watched(*args, **kwargs)  # type: ignore[no-any-return]  # the user's own type
             nonlocal limits
             outer = get()
             limit = seconds.now
