@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     asked = parser.parse_args(arguments)
     outcomes: dict[str, Outcome] = {}
-    for group in asked.only or GROUPS:
+    for group in asked.only or _here():
         try:
             outcomes[group] = measure(group, QUICK if asked.quick else THOROUGH)
         except ModuleNotFoundError as exc:
@@ -36,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = report.failed(outcomes)
     print(f"FAILED: {', '.join(failed)}" if failed else "every budget is kept")
     return 1 if failed else 0
+
+
+def _here() -> list[str]:
+    """The groups that can be measured here: Envoy has no wheel for macOS."""
+    return [group for group in GROUPS if group != "hop" or sys.platform != "darwin"]
 
 
 if __name__ == "__main__":

@@ -61,6 +61,27 @@ def budgets(table: dict[str, dict[str, list[float]]], path: Path) -> None:
     save(figure, path)
 
 
+def callers(table: dict[str, dict[str, float]], path: Path) -> None:
+    """Requests a second by the number of callers, a bar for each client."""
+    figure, axes = plt.subplots(figsize=(8.0, 3.2))
+    names = list(next(iter(table.values())))
+    shades = {"resilient.httpx": OURS, "httpx": FLOOR, "httpx-retries": OTHERS}
+    for i, name in enumerate(names):
+        at = [group + 0.2 * i for group in range(len(table))]
+        drawn = axes.bar(
+            at, [row[name] for row in table.values()], 0.19, label=name, color=shades.get(name, "#e3c58f")
+        )
+        axes.bar_label(drawn, fmt="{:,.0f}", fontsize=8, padding=2)
+    axes.set_xticks(
+        [group + 0.3 for group in range(len(table))],
+        [f"{each} async caller{'s' * (each != '1')}" for each in table],
+    )
+    axes.set_ylabel("requests / s")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.16))
+    save(figure, path)
+
+
 def tables(run: dict[str, Any]) -> Iterator[str]:
     """The tables of the page, as markdown: what has a budget, what has none, the retry budgets."""
     kept = [row for row in run["rows"] if row["budget"]]
@@ -112,6 +133,8 @@ def main() -> None:
             bars(title, races[title], asked.into / f"{name}.svg")
     if "retry budgets" in run["tables"]:
         budgets(run["tables"]["retry budgets"], asked.into / "retry-budgets.svg")
+    if "requests/s by callers" in run["tables"]:
+        callers(run["tables"]["requests/s by callers"], asked.into / "callers.svg")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ GROUPS = {
     "refusal": "benchmarks.refusals",
     "retry": "benchmarks.failures",
     "http": "benchmarks.web",
+    "hop": "benchmarks.hop",
     "keys": "benchmarks.keys",
     "flags": "benchmarks.flags",
     "config": "benchmarks.documents",
@@ -119,6 +120,14 @@ ROWS = (
     Budgeted(
         "http.connections_httpx_retries", "connections for 20 retries on keep-alive: httpx-retries", unit=""
     ),
+    Budgeted(
+        "hop.p50", "what we add to the median of a request / what one Envoy hop adds", "at most", 10, "%"
+    ),
+    Budgeted("hop.p99", "what we add to the 99th percentile / what one Envoy hop adds", "at most", 10, "%"),
+    Budgeted("hop.adds", "what one Envoy hop adds to the median of a request", unit="us"),
+    Budgeted("hop.rate_1", "requests/s of 1 async caller / bare httpx"),
+    Budgeted("hop.rate_16", "requests/s of 16 async callers / bare httpx"),
+    Budgeted("hop.rate_128", "requests/s of 128 async callers / bare httpx"),
     Budgeted("keys.bytes", "keyed bucket: bytes per key, beside the key itself", "at most", 100, "B"),
     Budgeted("keys.threads", "keyed bucket: threads and timers that it starts", "at most", 0, ""),
     Budgeted("keys.bytes_limits", "bytes per key, beside the key itself: limits, fixed window", unit="B"),

@@ -56,7 +56,7 @@ class Answers(asyncio.Protocol):
 
 async def serve() -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Answers, "127.0.0.1", 0)
+    server = await loop.create_server(Answers, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 

@@ -123,6 +123,8 @@ BUDGETS = {
     "http.sync": "<= 1x",
     "http.async": "<= 1x",
     "http.connections": "<= 1",
+    "hop.p50": "<= 10 %",
+    "hop.p99": "<= 10 %",
     "keys.bytes": "<= 100 B",
     "keys.threads": "<= 0",
     "flags.read": "<= 0.5 us",
@@ -319,6 +321,25 @@ def test_the_server_answers_and_counts_connections() -> None:
         assert [client.get("/flaky").status_code for _ in range(3)] == [503, 503, 200]
         assert client.get("/connections").text == "1"
         assert client.get("/connections").text == "0"
+
+
+@pytest.mark.peers
+@pytest.mark.skipif(sys.platform == "darwin", reason="Envoy has no wheel for macOS")
+def test_a_hop_is_measured_through_a_real_envoy(tmp_path: Path) -> None:
+    from benchmarks import hop
+
+    with server.running() as url:
+        with hop.envoy(url) as (through, pid), httpx.Client(base_url=through) as client:
+            assert client.get("/item").content == server.ITEM
+            assert [client.get("/flaky").status_code for _ in range(3)] == [200] * 3, "it retries"
+            assert hop._cpu_of(pid) > 0
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(through)
+    path = tmp_path / "run.json"
+    main(["--quick", "--only", "hop", "--json", str(path)])  # what it costs is not for a test
+    assert {row["name"] for row in json.loads(path.read_text())["rows"]} == {
+        row.name for row in rows.rows_of("hop")
+    }
 
 
 def test_the_program_tells_how_it_is_used() -> None:
