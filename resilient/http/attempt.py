@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ..core.errors import TimedOut
 from ..core.outcome import FAILURE, IGNORED, Evidence
 from .hints import Finding
 
@@ -38,6 +39,7 @@ class Attempt:
         received: any byte came back on it for this request.
         by_trace: the core's trace events are to tell what was sent.
         traced: some of them were heard.
+        late: says what ran out, to an error of the body that the caller reads.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class Attempt:
         "fresh",
         "headers",
         "kill",
+        "late",
         "permit",
         "received",
         "reused",
@@ -89,6 +92,7 @@ class Attempt:
         self.traced = False
         self.user_trace: Callable[[str, dict[str, Any]], Any] | None = None
         self.kill: Callable[[], None] | None = None
+        self.late: Callable[[TimedOut], None] | None = None
 
     def sends(self) -> None:
         """Our stream is handed bytes of it."""

@@ -68,6 +68,8 @@ class Base:
     def body_error(self, exc: BaseException, attempt: Attempt, request: Any) -> Exception | None:
         """As `error`, for a body that is read after the call: no policy makes it the SDK's any more."""
         error = self.error(exc, attempt, request)
+        if isinstance(error, TimedOut) and attempt.late is not None:
+            attempt.late(error)
         return None if error is None else self.binding.own_error(error, request)
 
 

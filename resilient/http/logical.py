@@ -34,6 +34,7 @@ class Logical:
 
     Attributes:
         deadline: of the whole call, over all hops; None before the first one began.
+        outer: the caller's own.
         key: the idempotency key, and whether it was made here (and not by the caller).
         attempts: how many times something was sent, or tried to.
         tried: the endpoints that were, the last one last.
@@ -64,6 +65,7 @@ class Logical:
         "hops",
         "key",
         "made_key",
+        "outer",
         "redirected",
         "repeatable",
         "response",
@@ -73,6 +75,7 @@ class Logical:
 
     def __init__(self) -> None:
         self.deadline: float | None = None
+        self.outer: float | None = None
         self.key: str | None = None
         self.made_key = False
         self.attempt: Any = None
@@ -233,6 +236,7 @@ class Dependency:
             logical.body = body  # it knows where the body began
             request.extensions = {**request.extensions, STATE: logical}
         logical.hop_began(request)
+        logical.outer = call.deadline
         if logical.deadline is not None:
             call = call.with_deadline(logical.deadline)
         elif self.total is not None:
@@ -299,7 +303,7 @@ class Dependency:
         return headers
 
     # ------------------------------------------------------------------------------------------ the end of it
-    def ended(self, exc: Exception, request: Any, logical: Logical, outer: Call) -> Exception:
+    def ended(self, exc: Exception, request: Any, logical: Logical) -> Exception:
         """What the caller gets to see in place of ``exc``: an error that is also the SDK's; or ``exc``
         itself."""
         binding = self.binding
@@ -307,7 +311,7 @@ class Dependency:
             attach(exc, verdict=verdict_on(exc))
         attach(exc, attempts=logical.attempts, endpoint=logical.address, evidence=logical.weakest)
         if isinstance(exc, TimedOut):
-            self._say_what_ran_out(exc, logical, outer, unsaid=logical.hops > 1)
+            self._say_what_ran_out(exc, logical, unsaid=logical.hops > 1)
         on_the_way = isinstance(exc, (TimedOut, Rejected, binding.sdk.TransportError))
         if on_the_way and logical.unknown and request.method not in IDEMPOTENT_METHODS:
             return binding.outcome_unknown(exc, request, self.name, logical.key, logical.attempts)
@@ -328,23 +332,22 @@ class Dependency:
             )
         response.extensions[STATE] = logical.report()
 
-    def ended_elsewhere(self, exc: TimedOut, request: Any, logical: Logical, outer: Call) -> None:
-        """The time of the whole call ran out at another authority, where no policy of ours says so."""
-        self._say_what_ran_out(exc, logical, outer, unsaid=True)
+    def ran_out(self, exc: TimedOut, request: Any, logical: Logical) -> None:
+        """Time ran out where no policy of ours says so: at another authority, or while the caller read a body."""
+        self._say_what_ran_out(exc, logical, unsaid=True)
         exc.dependency, exc.operation = self.name, request.method
-        self.binding.own_error(exc, request)
 
-    def _say_what_ran_out(self, exc: TimedOut, logical: Logical, outer: Call, *, unsaid: bool) -> None:
+    def _say_what_ran_out(self, exc: TimedOut, logical: Logical, *, unsaid: bool) -> None:
         """The caller's own time, or that of the whole call.
 
         Args:
             unsaid: whether the total was held by the state of the call, and no policy has said so.
         """
-        total, now = logical.deadline, self.clock.monotonic()
-        earlier = outer.deadline is not None and (total is None or outer.deadline < total)
+        total, outer, now = logical.deadline, logical.outer, self.clock.monotonic()
+        earlier = outer is not None and (total is None or outer < total)
         if unsaid and total is not None and now >= total and not earlier:
             exc.args = (f"the whole call took longer than {seconds(self.total or 0.0)}",)
-        elif outer.deadline is None or now < outer.deadline:
+        elif outer is None or now < outer:
             return
         if exc.__class__ is TimedOut:
             exc.__class__ = DeadlineExceeded

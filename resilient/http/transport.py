@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from ..balance.endpoint import PENALTY
@@ -159,7 +160,7 @@ class Base:
             and endpoints.untried(logical.tried)
         )
 
-    def _answered(self, response: Any, attempt: Attempt, logical: Logical) -> Any:
+    def _answered(self, response: Any, request: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""
         status, found = response.status_code, None
         if status >= 400:
@@ -170,6 +171,7 @@ class Base:
         stream, unfinished, error = response.stream, None, None
         if isinstance(stream, ResponseBody):
             unfinished = Unfinished(response, stream)
+            attempt.late = partial(self.dependency.ran_out, request=request, logical=logical)
         if found is not None:
             error = self._as_failure(response, unfinished, found, logical)
         self._heard(attempt, found, error)
@@ -270,11 +272,12 @@ class SyncTransport(Base):
             dependency.strip_key(request, logical)
             logical.busy = True
             try:
-                response = self.outside.send(
-                    request, Attempt(call.deadline, clock=dependency.clock.monotonic)
-                )
+                attempt = Attempt(call.deadline, clock=dependency.clock.monotonic)
+                attempt.late = partial(dependency.ran_out, request=request, logical=logical)
+                response = self.outside.send(request, attempt)
             except TimedOut as exc:
-                dependency.ended_elsewhere(exc, request, logical, call)
+                dependency.ran_out(exc, request, logical)
+                dependency.binding.own_error(exc, request)
                 raise
             finally:
                 logical.busy = False
@@ -290,7 +293,7 @@ class SyncTransport(Base):
             self._left(logical.attempt)
             if not isinstance(exc, Exception):
                 raise
-            error = dependency.ended(exc, request, logical, call)
+            error = dependency.ended(exc, request, logical)
             if error is exc:
                 raise
             raise error from exc
@@ -320,7 +323,7 @@ class SyncTransport(Base):
                     if self._failed(exc, attempt, request, logical):
                         continue
                     raise
-                return self._answered(response, attempt, logical)
+                return self._answered(response, request, attempt, logical)
             except Answered:
                 raise
             except BaseException:
@@ -345,11 +348,12 @@ class AsyncTransport(Base):
             dependency.strip_key(request, logical)
             logical.busy = True
             try:
-                response = await self.outside.send(
-                    request, Attempt(call.deadline, clock=dependency.clock.monotonic)
-                )
+                attempt = Attempt(call.deadline, clock=dependency.clock.monotonic)
+                attempt.late = partial(dependency.ran_out, request=request, logical=logical)
+                response = await self.outside.send(request, attempt)
             except TimedOut as exc:
-                dependency.ended_elsewhere(exc, request, logical, call)
+                dependency.ran_out(exc, request, logical)
+                dependency.binding.own_error(exc, request)
                 raise
             finally:
                 logical.busy = False
@@ -365,7 +369,7 @@ class AsyncTransport(Base):
             self._left(logical.attempt)
             if not isinstance(exc, Exception):
                 raise
-            error = dependency.ended(exc, request, logical, call)
+            error = dependency.ended(exc, request, logical)
             if error is exc:
                 raise
             raise error from exc
@@ -395,7 +399,7 @@ class AsyncTransport(Base):
                     if self._failed(exc, attempt, request, logical):
                         continue
                     raise
-                return self._answered(response, attempt, logical)
+                return self._answered(response, request, attempt, logical)
             except Answered:
                 raise
             except BaseException:

@@ -48,6 +48,8 @@ class Base:
     def _body_error(self, exc: BaseException, attempt: Attempt, request: Any) -> Exception | None:
         """As `_late`, for a body that is read after the call: no policy makes it the SDK's any more."""
         error = exc if isinstance(exc, TimedOut) else self._late(exc, attempt)
+        if isinstance(error, TimedOut) and attempt.late is not None:
+            attempt.late(error)
         return None if error is None else self.binding.own_error(error, request)
 
 

@@ -10,7 +10,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ...core.call import CURRENT, Call, make_call
-from ...core.errors import DeadlineExceeded, PolicyError, TimedOut
+from ...core.errors import PolicyError, TimedOut
 from ...core.events import RUNTIME, CallAbandoned, Rejection, TimeoutOverrun, emit
 from ...core.forks import tell_after_fork
 from ...core.options import InForce
@@ -18,7 +18,7 @@ from ...core.outcome import IGNORED, Evidence, attach
 from ...core.policy import Policy, Site
 from ...core.rows import refuse_coroutine
 from .options import TimeoutOptions
-from .state import overdue
+from .state import overdue, was_cut
 
 if TYPE_CHECKING:
     from ...core.loops import Limits
@@ -154,13 +154,7 @@ class Timeout(Policy):
                 if result.__class__ is CoroutineType:
                     raise refuse_coroutine(result, site)
             except TimedOut as exc:
-                # What ran out inside, cut at our deadline, was the time of the whole call.
-                if (
-                    total
-                    and not shorter
-                    and exc.__class__ is not DeadlineExceeded
-                    and monotonic() >= deadline
-                ):
+                if total and not shorter and was_cut(exc, deadline, monotonic()):
                     raise overdue(limit, total, False, site, exc) from exc
                 raise
             except Exception:
@@ -228,6 +222,10 @@ class Timeout(Policy):
                 if running.is_own():
                     raise overdue(limit, total, False, site, exc) from exc
                 raise
+            except TimedOut as exc:
+                if total and was_cut(exc, deadline, monotonic()):
+                    raise overdue(limit, total, False, site, exc) from exc
+                raise
             finally:
                 running.task = None
                 if running.expired:
@@ -261,10 +259,15 @@ class Timeout(Policy):
         async def in_trio(left: float, limit: float, inherited: bool, args: Any, kwargs: Any) -> R:
             import trio
 
-            token = put(get().with_deadline(monotonic() + left))
+            deadline = monotonic() + left
+            token = put(get().with_deadline(deadline))
             try:
                 with trio.move_on_after(left):
                     return await inner(*args, **kwargs)
+            except TimedOut as exc:
+                if total and not inherited and was_cut(exc, deadline, monotonic()):
+                    raise overdue(limit, total, False, site, exc) from exc
+                raise
             finally:
                 reset(token)
             raise overdue(limit, total, inherited, site)

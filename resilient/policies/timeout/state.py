@@ -30,3 +30,10 @@ def overdue(
     if report is not None:
         error.__dict__["resilient"] = report
     return error
+
+
+def was_cut(exc: TimedOut, deadline: float, now: float) -> bool:
+    """Whether an attempt was cut at the deadline of the whole call: then it is that time which ran out.
+
+    What waits for the network is cut by its own streams, which know the deadline and not whose it is."""
+    return now >= deadline and exc.__class__ is not DeadlineExceeded
