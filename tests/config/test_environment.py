@@ -88,20 +88,18 @@ def test_names_that_are_spelt_alike(name: str) -> None:
 
 # ------------------------------------------------------------------------------------------------- what is in force
 def test_it_stands_above_code_and_presets(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = standard("payments", attempts=5)
-    monkeypatch.setenv(ATTEMPTS, "2")
-    monkeypatch.setenv("RESILIENT__PAYMENTS__TIMEOUT__TOTAL", "4s")
+    before = standard("invoices", attempts=5)
+    monkeypatch.setenv("RESILIENT__INVOICES__RETRY__ATTEMPTS", "2")
+    monkeypatch.setenv("RESILIENT__INVOICES__TIMEOUT__TOTAL", "4s")
     configure()
-    after, other = standard("payments"), standard("search")
+    after, other = standard("invoices"), standard("search")
     for pipeline in (before, after):
         assert pipeline["retry"].options.attempts == 2
         assert pipeline["timeout"].options.seconds == 4.0
     assert other["retry"].options.attempts == 3
-    assert (
-        str(explain("payments.retry.attempts"))
-        == f"payments.retry.attempts = 2 (from the environment at {ATTEMPTS})"
-    )
-    assert str(explain("payments.timeout.attempt")) == "payments.timeout.attempt = 1.9875 (from the preset)"
+    told = "invoices.retry.attempts = 2 (from the environment at RESILIENT__INVOICES__RETRY__ATTEMPTS)"
+    assert str(explain("invoices.retry.attempts")) == told
+    assert str(explain("invoices.timeout.attempt")) == "invoices.timeout.attempt = 1.9875 (from the preset)"
     monkeypatch.undo()
     configure()
     assert (before["retry"].options.attempts, after["retry"].options.attempts) == (5, 3)
