@@ -23,7 +23,7 @@ TYPING  := $(wildcard tests/typing)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-system lint bench mutants docs clean
+.PHONY: help demo test test-system soak lint bench mutants docs clean
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z-]+:[^#]*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ test: $(VENV)/.installed-dev ## all tests that need nothing but pip, on all core
 
 test-system: $(VENV)/.installed-dev $(VENV)/.installed-bench ## tests in real time, against real parts and peers, one by one
 	$(RUN) -m pytest -m "system or realtime or peers" $(ARGS)
+
+soak: $(VENV)/.installed-dev ## tests that run for minutes, to find what grows and what happens once in ten thousand
+	$(RUN) -m pytest -m soak $(ARGS)
 
 lint: $(VENV)/.installed-dev ## style, format, types, and who may import whom
 	$(RUN) -m ruff check

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VERSION = PROJECT["project"]["version"]
-TARGETS = ("demo", "test", "test-system", "lint", "bench", "mutants", "docs", "clean", "help")
+TARGETS = ("demo", "test", "test-system", "soak", "lint", "bench", "mutants", "docs", "clean", "help")
 LONGEST = 500
 MADE = re.compile(r"\.git|\.venv.*|\..*_cache|\.hypothesis|__pycache__|build|dist|mutants|.*\.egg-info")
 
