@@ -127,7 +127,8 @@ class Center:
 
         if loader.asleep:
             raise ConfigError(f"{loader.directory} cannot be read: there is no thread for it; see the log")
-        looked = loader.look_now()
+        with self._lock:
+            looked = loader.look_now()
         REFRESHER.wake()
         if not looked.wait(timeout):
             raise ConfigError(f"{loader.directory} could not be read within {timeout:g} s")

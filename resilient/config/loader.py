@@ -125,7 +125,6 @@ class Loader:
         self._read: Mark | None = None  # at the last read that came to an end
         self._refused: object = None  # what was refused last: a digest, or the error's text
         self._looks = 0
-        self._hurry = False
 
     # ---------------------------------------------------------------------------------------- for the refresher
     @property
@@ -135,11 +134,10 @@ class Loader:
 
     def begin(self) -> Steps[Any]:
         """Look; there is nobody to ask."""
-        self._asked = self.looked
+        before, self._asked = self._asked, self.looked
         if self._follower is None:
             load_unforked(self._get_ready)
-        hurry, self._hurry = self._hurry, False
-        self.look(hurry=hurry)
+        self.look(hurry=self._asked is not before)
         return None
         yield  # as those do that ask nameservers
 
@@ -147,8 +145,9 @@ class Loader:
         self._follower, self._sections = self._prepare()
 
     def finish(self, answer: Any, /) -> None:
-        if self._asked is self.looked:  # else somebody asked for a look while this one was under way
-            self._due = self._clock.monotonic() + EVERY * (0.9 + 0.2 * random.random())
+        self._due = self._clock.monotonic() + EVERY * (0.9 + 0.2 * random.random())
+        if self._asked is not self.looked:  # somebody asked for a look while this one was under way
+            self._due = float("-inf")
         self._asked.set()
 
     def broke(self, exc: BaseException, /) -> None:
@@ -156,11 +155,13 @@ class Loader:
         self._ended()
 
     def look_now(self) -> threading.Event:
-        """Have the refresher look at once, also at what may not have settled; the event is set afterwards."""
-        self.looked = looked = threading.Event()
-        self._hurry = True
+        """Have the refresher look at once, also at what may not have settled; the event is set afterwards.
+
+        One caller at a time. Who asks before the look has begun waits for the same one."""
+        if self.looked is self._asked:
+            self.looked = threading.Event()
         self._due = float("-inf")
-        return looked
+        return self.looked
 
     # -------------------------------------------------------------------------------------------------- looking
     def look(self, *, hurry: bool = False) -> None:
