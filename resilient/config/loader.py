@@ -86,6 +86,11 @@ def snapshot_of(files: Files, sections: Sequence[Section], generation: int = 1) 
     return Snapshot(generation, document.digest, said, document.sources, targets, parts)
 
 
+def _fault(exc: BaseException) -> DocumentError:
+    """What is wrong here, and not in the document."""
+    return DocumentError(f"a fault of this library: {exc!r}", reason="fault")
+
+
 class Loader:
     """Keeps the document of a directory in force. Used by one thread; ``status`` and ``snapshot`` are read by all.
 
@@ -122,7 +127,7 @@ class Loader:
         self._ended = ended
         self._due = float("-inf")
         self._seen: Mark | None = None  # at the last look
-        self._read: Mark | None = None  # at the last read that came to an end
+        self._read: Mark | None = None  # when the files were read last; what could not be read is tried again
         self._refused: object = None  # what was refused last: a digest, or the error's text
         self._looks = 0
 
@@ -151,6 +156,9 @@ class Loader:
         self._asked.set()
 
     def broke(self, exc: BaseException, /) -> None:
+        # Who waits must not take it for a look that found nothing new.
+        self._read = None
+        self._refuse(_fault(exc), repr(exc))
         self.finish(None)
         self._ended()
 
@@ -185,14 +193,14 @@ class Loader:
         except ConfigError as exc:
             self._refuse(exc, str(exc))
         else:
-            self._take(files)
-        self._read = mark
+            self._take(files, again=hurry)
+            self._read = mark
 
-    def _take(self, files: Files) -> None:
+    def _take(self, files: Files, *, again: bool) -> None:
         if self.snapshot is not None and files.digest == self.snapshot.digest:
             self._recover()
             return
-        if files.digest == self._refused:
+        if files.digest == self._refused and not again:
             return
         try:
             assert self._follower is not None
@@ -203,8 +211,7 @@ class Loader:
             return
         except Exception as exc:  # a fault of ours must not end the thread, and is told as what it is
             write(ERROR, "config: a fault of this library, not of the document", exc_info=True)
-            fault = DocumentError(f"a fault of this library: {exc!r}", reason="fault")
-            self._refuse(fault, files.digest)
+            self._refuse(_fault(exc), files.digest)
             return
         self._publish(snapshot, self._follower)
 
