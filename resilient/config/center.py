@@ -54,7 +54,7 @@ class Center:
         """Follow ``directory`` from the next call on; None: the environment's, or none."""
         with self._lock:
             self._configured = directory
-            loader, live = self._loader, self._live
+            loader = self._loader
             followed = None if loader is None else loader.directory
             if followed == self.directory:
                 loader = None
@@ -63,15 +63,22 @@ class Center:
         if loader is not None:
             from ..discovery.refresher import REFRESHER
 
+            loader.drop()
             REFRESHER.forget(loader)
             REFRESHER.wake()  # where that was all, its thread ends
-            if self.directory is None and live is not None:
-                from .sections import SECTIONS
-
-                live.release()
-                for section in SECTIONS:
-                    section.publish(section.nothing)
+            self._let_go()
         self.arm()
+
+    def _let_go(self) -> None:
+        """A directory is not followed any more; where there is no other, all goes back to what the code says."""
+        with self._lock:
+            live = self._live
+        if self.directory is None and live is not None:
+            from .sections import SECTIONS
+
+            live.release()
+            for section in SECTIONS:
+                section.publish(section.nothing)
 
     def arm(self) -> None:
         """There is something that follows the document: have the first call start the looking."""
@@ -101,7 +108,9 @@ class Center:
         with self._lock:
             loader = self._loader
             if loader is None or loader.directory != directory:
-                loader = self._loader = Loader(directory, self._prepare, ended=self.arm)
+                if loader is not None:  # the environment says another one
+                    loader.drop()
+                loader = self._loader = Loader(directory, self._prepare, ended=self.arm, undo=self._let_go)
         if loader.asleep and REFRESHER.watch(loader):
             self._again_at = SYSTEM_CLOCK.monotonic() + 1.0
             self.arm()
@@ -125,14 +134,18 @@ class Center:
             )
         from ..discovery.refresher import REFRESHER
 
-        if loader.asleep:
+        if loader.asleep and not loader.dropped:
             raise ConfigError(f"{loader.directory} cannot be read: there is no thread for it; see the log")
         with self._lock:
             looked = loader.look_now()
         REFRESHER.wake()
-        if not looked.wait(timeout):
+        if not loader.dropped and not looked.wait(timeout):
             raise ConfigError(f"{loader.directory} could not be read within {timeout:g} s")
         status = loader.status
+        if loader.dropped:
+            raise ConfigError(
+                f"{loader.directory} is not followed any more: configure() was called meanwhile"
+            )
         if status.problem is not None:
             raise copy(status.problem)  # it is held, and may be raised again
         if status.state == "not_ready":

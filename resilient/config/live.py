@@ -37,6 +37,9 @@ _MOST_TOLD = 1_000
 
 Path = tuple[str, ...]
 
+_NOTHING = Snapshot(0, "", None, Sources([("", tuple)]), {})
+"""No document says anything."""
+
 
 class Value(NamedTuple):
     """A number in force, and where it is from."""
@@ -105,7 +108,7 @@ class Live:
     def __init__(self, registry: Registry = REGISTRY) -> None:
         self._registry = registry
         self._lock = threading.RLock()
-        self._snapshot: Snapshot | None = None
+        self._snapshot = _NOTHING
         # What the code gave a policy or budget, and the name of the pipeline that it follows; guarded by _lock
         self._given: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
         self._values: weakref.WeakKeyDictionary[Pipeline, Values] = (
@@ -132,35 +135,42 @@ class Live:
                 said = f"a pipeline of this process cannot take it: {exc}"
                 raise DocumentError(said, pointer=pointer, file=file, line=line, reason="policies") from exc
 
-    def apply(self, snapshot: Snapshot, /) -> int:
-        """Bring every pipeline to it; how many numbers changed."""
+    def apply(self, snapshot: Snapshot, /, *, surely: bool = False) -> int:
+        """Bring every pipeline to it; how many numbers changed.
+
+        Args:
+            surely: also where nothing seems to differ: another thread may be in the middle of older numbers.
+        """
         with self._lock:
             self._snapshot = snapshot
             self._told.clear()
         notes: Notes = {}
         for pipeline in sorted(self._registry.pipelines(), key=_name):
-            notes |= self._tune(pipeline, snapshot)
+            notes |= self._tune(pipeline, snapshot, surely=surely)
         places = snapshot.sources.places([each.pointer for each in notes if each.pointer is not None])
         _log(notes, places)
         return sum(note.changed for note in notes)
 
     def follow(self, pipeline: Pipeline, /) -> None:
         """Bring a new pipeline to what is in force."""
-        while (snapshot := self._snapshot) is not None:
-            notes = self._tune(pipeline, snapshot)
+        snapshot, surely = self._snapshot, False
+        while surely or snapshot is not _NOTHING:
+            notes = self._tune(pipeline, snapshot, surely=surely)
             with self._lock:
                 # Who makes pipelines by the thousand is told once of each thing.
                 room = len(self._told) < _MOST_TOLD
                 new = dict.fromkeys(note for note in notes if room and note not in self._told)
                 self._told.update(new)
             _log(new, {})
-            if self._snapshot is snapshot:  # else the loader was here in between
+            tuned, snapshot, surely = snapshot, self._snapshot, True
+            if (
+                snapshot is tuned
+            ):  # else the loader was here in between, and may have met older numbers on their way
                 return
 
     def release(self) -> None:
         """Nothing is followed any more: all goes back to what the code says."""
-        self.apply(Snapshot(0, "", None, Sources([("", tuple)]), {}))
-        self._snapshot = None
+        self.apply(_NOTHING, surely=True)
 
     def explain(self, key: str, /) -> Explanation:
         """Why a number is what it is.
@@ -178,7 +188,7 @@ class Live:
             if leaf in values:
                 return _explained(key, values[leaf], snapshot, lives=True)
         kind, _, rest = leaf.partition(".")
-        said = None if snapshot is None else snapshot.targets.get(name, {}).get(kind)
+        said = snapshot.targets.get(name, {}).get(kind)
         if said is None or rest not in said.values:
             raise ConfigError(
                 f"explain: no pipeline named {name!r} that has {leaf} lives in this process, and no document says it"
@@ -187,7 +197,7 @@ class Live:
         return _explained(key, value, snapshot, lives=False)
 
     # -------------------------------------------------------------------------------------------------- applying
-    def _tune(self, pipeline: Pipeline, snapshot: Snapshot) -> Notes:
+    def _tune(self, pipeline: Pipeline, snapshot: Snapshot, *, surely: bool) -> Notes:
         """Bring one pipeline to it. Raises nothing."""
         name = pipeline.name
         notes: Notes = {}
@@ -198,7 +208,7 @@ class Live:
                 self._values[pipeline] = plan.values
             now = pipeline.clock.monotonic()
             for target, options in plan.options:
-                if target.options != options:
+                if surely or target.options != options:
                     if isinstance(target, Policy):
                         # It may tell of itself before it is put on a function.
                         target.name = target.name or name
@@ -260,10 +270,8 @@ class Live:
         return found
 
 
-def _explained(key: str, value: Value, snapshot: Snapshot | None, *, lives: bool) -> Explanation:
-    place = None
-    if value.pointer is not None and snapshot is not None:
-        place = str(snapshot.sources.place(value.pointer))
+def _explained(key: str, value: Value, snapshot: Snapshot, *, lives: bool) -> Explanation:
+    place = None if value.pointer is None else str(snapshot.sources.place(value.pointer))
     return Explanation(key, value.value, value.layer, place, lives)
 
 

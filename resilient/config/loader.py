@@ -100,8 +100,10 @@ class Loader:
             that others understand. Asked at the first look, in the thread that looks: it takes a quarter of a second.
         clock: where time comes from.
         ended: called where the refresher may have ended, so that somebody starts it again.
+        undo: called where a document was put in force while this was dropped.
 
     Attributes:
+        dropped: whether the directory is not followed any more.
         status: how it stands.
         snapshot: what is in force; None before the first good document.
         asleep: for the refresher.
@@ -113,8 +115,10 @@ class Loader:
         prepare: Callable[[], tuple[Follower, Sequence[Section]]],
         clock: Clock = SYSTEM_CLOCK,
         ended: Callable[[], None] = lambda: None,
+        undo: Callable[[], None] = lambda: None,
     ) -> None:
         self.directory = directory
+        self.dropped = False
         self.status = Status()
         self.snapshot: Snapshot | None = None
         self.asleep = True
@@ -125,6 +129,7 @@ class Loader:
         self._sections: Sequence[Section] = ()
         self._clock = clock
         self._ended = ended
+        self._undo = undo
         self._due = float("-inf")
         self._seen: Mark | None = None  # at the last look
         self._read: Mark | None = None  # when the files were read last; what could not be read is tried again
@@ -171,6 +176,11 @@ class Loader:
         self._due = float("-inf")
         return self.looked
 
+    def drop(self) -> None:
+        """Put nothing in force any more; who waits for a look does so no longer."""
+        self.dropped = True
+        self.looked.set()
+
     # -------------------------------------------------------------------------------------------------- looking
     def look(self, *, hurry: bool = False) -> None:
         """Look whether there is another document, and put it in force if it is good.
@@ -213,7 +223,8 @@ class Loader:
             write(ERROR, "config: a fault of this library, not of the document", exc_info=True)
             self._refuse(_fault(exc), files.digest)
             return
-        self._publish(snapshot, self._follower)
+        if not self.dropped:
+            self._publish(snapshot, self._follower)
 
     def _publish(self, snapshot: Snapshot, follower: Follower) -> None:
         for section, part in snapshot.parts:
@@ -222,6 +233,9 @@ class Loader:
             except Exception:
                 write(ERROR, f"config: not everybody was told of {sorted(section.keys)}", exc_info=True)
         changes = follower.apply(snapshot)
+        if self.dropped:
+            self._undo()
+            return
         # Only now: a child that is forked meanwhile begins anew.
         self.snapshot = snapshot
         self._refused = None
