@@ -254,6 +254,8 @@ class Loader:
         )
 
     def _refuse(self, problem: ConfigError, what: object) -> None:
+        # It is kept: what it was raised from, and in, would keep the whole document.
+        problem.__traceback__ = problem.__cause__ = problem.__context__ = None
         known = what == self._refused
         self._refused = what
         old = self.status
