@@ -15,12 +15,15 @@ from ..core.clock import SYSTEM_CLOCK
 from ..core.errors import ConfigError
 from ..core.events import RUNTIME
 from ..core.forks import tell_after_fork
+from ..core.options import Rule
 from ..core.registry import REGISTRY
 
 if TYPE_CHECKING:
     from .decode import Section
     from .live import Explanation, Live
     from .loader import Loader, Status
+
+_TIMEOUT = Rule(above=0, high=86_400, unit="seconds")
 
 
 PREFIX = "RESILIENT__"
@@ -66,7 +69,7 @@ class Center:
         self._heed(_variables())
         with self._lock:
             self._configured = directory
-            loader, live = self._loader, self._live
+            loader = self._loader
             followed = None if loader is None else loader.directory
             if followed == self.directory:
                 loader = None
@@ -75,14 +78,10 @@ class Center:
         if loader is not None:
             from ..discovery.refresher import REFRESHER
 
+            loader.drop()
             REFRESHER.forget(loader)
             REFRESHER.wake()  # where that was all, its thread ends
-            if self.directory is None and live is not None:
-                from .sections import SECTIONS
-
-                live.release()
-                for section in SECTIONS:
-                    section.publish(section.nothing)
+            self._let_go()
         self.arm()
 
     def enlist(self) -> None:
@@ -108,6 +107,17 @@ class Center:
         with self._lock:
             self._variables = variables
 
+    def _let_go(self) -> None:
+        """A directory is not followed any more; where there is no other, all goes back to what the code says."""
+        with self._lock:
+            live = self._live
+        if self.directory is None and live is not None:
+            from .sections import SECTIONS
+
+            live.release()
+            for section in SECTIONS:
+                section.publish(section.nothing)
+
     def arm(self) -> None:
         """Have the first call start the looking."""
         with self._lock:
@@ -127,16 +137,20 @@ class Center:
 
         Where no thread can be started, the loader stays asleep, and calls try again, once a second.
         """
-        directory = self.directory
-        if directory is None:
+        if self.directory is None:
             return None
         from ..discovery.refresher import REFRESHER
         from .loader import Loader
 
         with self._lock:
+            directory = self.directory  # configure() may have been called meanwhile
+            if directory is None:
+                return None
             loader = self._loader
             if loader is None or loader.directory != directory:
-                loader = self._loader = Loader(directory, self._prepare, ended=self.arm)
+                if loader is not None:  # the environment says another one
+                    loader.drop()
+                loader = self._loader = Loader(directory, self._prepare, ended=self.arm, undo=self._let_go)
         if loader.asleep and REFRESHER.watch(loader):
             self._again_at = SYSTEM_CLOCK.monotonic() + 1.0
             self.arm()
@@ -160,13 +174,18 @@ class Center:
             )
         from ..discovery.refresher import REFRESHER
 
-        if loader.asleep:
+        if loader.asleep and not loader.dropped:
             raise ConfigError(f"{loader.directory} cannot be read: there is no thread for it; see the log")
-        looked = loader.look_now()
+        with self._lock:
+            looked = loader.look_now()
         REFRESHER.wake()
-        if not looked.wait(timeout):
+        if not loader.dropped and not looked.wait(timeout):
             raise ConfigError(f"{loader.directory} could not be read within {timeout:g} s")
         status = loader.status
+        if loader.dropped:
+            raise ConfigError(
+                f"{loader.directory} is not followed any more: configure() was called meanwhile"
+            )
         if status.problem is not None:
             raise copy(status.problem)  # it is held, and may be raised again
         if status.state == "not_ready":
@@ -200,14 +219,16 @@ def load(*, timeout: float = 10.0) -> Status:
     """Read the config document now, and wait until it is in force: for services that must not begin without it.
 
     Args:
-        timeout: seconds to wait for the thread that reads it.
+        timeout: seconds to wait for the thread that reads it, more than 0.
 
     Raises:
         DocumentError: the document is refused; the last good one, or the numbers of the code, stay in force.
-        ConfigError: there is no directory, no document in it, or it could not be read in time.
+        ConfigError: there is no directory, no document in it, it could not be read in time, or that is no time.
 
     Blocks the calling thread: call it before an event loop runs. Thread-safe.
     """
+    if not _TIMEOUT.allows(timeout):
+        raise ConfigError(f"load: timeout={timeout!r} must be {_TIMEOUT}; write load(timeout=10.0)")
     return CENTER.load(timeout)
 
 

@@ -28,11 +28,18 @@ from ..policies.timeout import TimeoutOptions
 from .document import Document, Pointer
 
 MOST_PROBLEMS = 50
+_LONGEST_VERSION = 100
+_SHOWN = 20
+"""Names that are told where none is similar."""
+_MOST_NAMES = 300
+"""Among more a similar one is not looked for: it would take a second, for each that is wrong."""
 
 ForcedState = Literal["forced_open", "disabled", "observe"]
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?(?:{_NUMBER}us)?")
+_DURATION = re.compile(
+    rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?(?:{_NUMBER}us)?", re.ASCII
+)
 _IN_ONE = (1 / 3_600, 1 / 60, 1, 1_000, 1_000_000)
 """Of each unit, in a second."""
 
@@ -240,7 +247,7 @@ def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Ta
             decoder.refuse(f"{_NOT_THERE[key]} not supported by this version; remove it", (key,))
         elif key not in known:
             decoder.unknown((key,), known)
-    decoder.mapping(("metadata",))
+    decoder.version()
     targets = decoder.targets()
     decoder.done()
     return targets
@@ -276,10 +283,9 @@ class _Decoder:
     def refuse(
         self, message: str, pointer: Pointer, *, suggestion: str | None = None, reason: str = "structure"
     ) -> None:
-        if len(self._problems) < MOST_PROBLEMS:
-            self._problems.append(
-                DocumentError(message, pointer=pointer, suggestion=suggestion, reason=reason)
-            )
+        self._problems.append(DocumentError(message, pointer=pointer, suggestion=suggestion, reason=reason))
+        if len(self._problems) == MOST_PROBLEMS:
+            self.done()
 
     def unknown(self, pointer: Pointer, known: Iterable[str]) -> None:
         """A key that nobody knows."""
@@ -313,6 +319,20 @@ class _Decoder:
             return found
         self.refuse(f"{_short(found)} must be a mapping", pointer)
         return {}
+
+    def version(self) -> None:
+        """It is shown, in metrics too: no more than a word."""
+        given = self.mapping(("metadata",)).get("version")
+        if isinstance(given, str):
+            good = given.isprintable() and len(given) <= _LONGEST_VERSION
+        else:
+            good = given is None or (isinstance(given, (int, float)) and not isinstance(given, bool))
+        if not good:
+            self.refuse(
+                f"{_short(given)} must be a printable text of at most {_LONGEST_VERSION} characters, or a number; "
+                'write version: "2026-11-10.1"',
+                ("metadata", "version"),
+            )
 
     def targets(self) -> dict[str, Target]:
         for key in self.mapping(("resiliency",)):
@@ -358,8 +378,10 @@ class _Decoder:
         there = named.get(kind, {})
         if isinstance(name, str) and name in there:
             return there[name]
-        close = difflib.get_close_matches(str(name), there, 1)
-        known = f"there are {', '.join(sorted(there))}" if there else "there is none"
+        close = difflib.get_close_matches(str(name), there, 1) if len(there) <= _MOST_NAMES else []
+        names = sorted(there)
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        known = f"there are {', '.join(names[:_SHOWN])}{more}" if names else "there is none"
         self.refuse(
             f"{_short(name)} is no name in resiliency.policies.{kind}; "
             + (f"write {close[0]}" if close else known),

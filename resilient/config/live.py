@@ -130,7 +130,7 @@ class Live:
         Raises:
             DocumentError: numbers that its policies refuse together.
         """
-        for pipeline in sorted(self._registry.pipelines(), key=_name):
+        for pipeline in self._registry.pipelines():
             try:
                 self._plan(pipeline, snapshot)
             except PolicyError as exc:
@@ -139,34 +139,42 @@ class Live:
                 said = f"a pipeline of this process cannot take it: {exc}"
                 raise DocumentError(said, pointer=pointer, file=file, line=line, reason="policies") from exc
 
-    def apply(self, snapshot: Snapshot, /) -> int:
-        """Bring every pipeline to it; how many numbers changed."""
+    def apply(self, snapshot: Snapshot, /, *, surely: bool = False) -> int:
+        """Bring every pipeline to it; how many numbers changed.
+
+        Args:
+            surely: also where nothing seems to differ: another thread may be in the middle of older numbers.
+        """
         with self._lock:
             self._snapshot = snapshot
             self._told.clear()
         notes: Notes = {}
-        for pipeline in sorted(self._registry.pipelines(), key=_name):
-            notes |= self._tune(pipeline, snapshot)
+        for pipeline in self._registry.pipelines():
+            notes |= self._tune(pipeline, snapshot, surely=surely)
         places = snapshot.sources.places([each.pointer for each in notes if each.pointer is not None])
         _log(notes, places)
         return sum(note.changed for note in notes)
 
     def follow(self, pipeline: Pipeline, /) -> None:
         """Bring a new pipeline to what is in force."""
-        while (snapshot := self._snapshot) is not NOTHING or self._environment:
-            notes = self._tune(pipeline, snapshot)
+        snapshot, surely = self._snapshot, False
+        while surely or snapshot is not NOTHING or self._environment:
+            notes = self._tune(pipeline, snapshot, surely=surely)
             with self._lock:
                 # Who makes pipelines by the thousand is told once of each thing.
                 room = len(self._told) < _MOST_TOLD
                 new = dict.fromkeys(note for note in notes if room and note not in self._told)
                 self._told.update(new)
             _log(new, {})
-            if self._snapshot is snapshot:  # else the loader was here in between
+            tuned, snapshot, surely = snapshot, self._snapshot, True
+            if (
+                snapshot is tuned
+            ):  # else the loader was here in between, and may have met older numbers on their way
                 return
 
     def release(self) -> None:
         """No document is followed any more: all goes back to what the environment and the code say."""
-        self.apply(NOTHING)
+        self.apply(NOTHING, surely=True)
 
     def heed(self, environment: Environment, /) -> None:
         """Bring every pipeline to what the variables say now."""
@@ -202,7 +210,7 @@ class Live:
         return _explained(key, value, snapshot, lives=False)
 
     # -------------------------------------------------------------------------------------------------- applying
-    def _tune(self, pipeline: Pipeline, snapshot: Snapshot) -> Notes:
+    def _tune(self, pipeline: Pipeline, snapshot: Snapshot, *, surely: bool) -> Notes:
         """Bring one pipeline to it. Raises nothing."""
         name = pipeline.name
         notes: Notes = {}
@@ -213,7 +221,7 @@ class Live:
                 self._values[pipeline] = plan.values
             now = pipeline.clock.monotonic()
             for target, options in plan.options:
-                if target.options != options:
+                if surely or target.options != options:
                     if isinstance(target, Policy):
                         # It may tell of itself before it is put on a function.
                         target.name = target.name or name
@@ -271,7 +279,7 @@ class Live:
     def _parts(self, pipeline: Pipeline) -> list[tuple[Any, Any, Mapping[str, Path]]]:
         """What of a pipeline has numbers, with what the code gave it, and where each number is in that.
 
-        A policy that stands in pipelines of two names follows the one that was met first."""
+        A policy that stands in pipelines of two names follows the one that was made first."""
         found = []
         for target, paths in _targets(pipeline):
             with self._lock:
@@ -302,10 +310,6 @@ def _explained(key: str, value: Value, snapshot: Snapshot, *, lives: bool) -> Ex
     if value.pointer is not None:
         place = str(snapshot.sources.place(value.pointer))
     return Explanation(key, value.value, value.layer, place, lives)
-
-
-def _name(pipeline: Pipeline) -> str:
-    return str(pipeline.name)
 
 
 def _log(notes: Notes, places: Mapping[Pointer, Place]) -> None:

@@ -86,6 +86,11 @@ def snapshot_of(files: Files, sections: Sequence[Section], generation: int = 1) 
     return Snapshot(generation, document.digest, said, document.sources, targets, parts)
 
 
+def _fault(exc: BaseException) -> DocumentError:
+    """What is wrong here, and not in the document."""
+    return DocumentError(f"a fault of this library: {exc!r}", reason="fault")
+
+
 class Loader:
     """Keeps the document of a directory in force. Used by one thread; ``status`` and ``snapshot`` are read by all.
 
@@ -95,8 +100,10 @@ class Loader:
             that others understand. Asked at the first look, in the thread that looks: it takes a quarter of a second.
         clock: where time comes from.
         ended: called where the refresher may have ended, so that somebody starts it again.
+        undo: called where a document was put in force while this was dropped.
 
     Attributes:
+        dropped: whether the directory is not followed any more.
         status: how it stands.
         snapshot: what is in force; None before the first good document.
         asleep: for the refresher.
@@ -108,8 +115,10 @@ class Loader:
         prepare: Callable[[], tuple[Follower, Sequence[Section]]],
         clock: Clock = SYSTEM_CLOCK,
         ended: Callable[[], None] = lambda: None,
+        undo: Callable[[], None] = lambda: None,
     ) -> None:
         self.directory = directory
+        self.dropped = False
         self.status = Status()
         self.snapshot: Snapshot | None = None
         self.asleep = True
@@ -120,12 +129,12 @@ class Loader:
         self._sections: Sequence[Section] = ()
         self._clock = clock
         self._ended = ended
+        self._undo = undo
         self._due = float("-inf")
         self._seen: Mark | None = None  # at the last look
-        self._read: Mark | None = None  # at the last read that came to an end
+        self._read: Mark | None = None  # when the files were read last; what could not be read is tried again
         self._refused: object = None  # what was refused last: a digest, or the error's text
         self._looks = 0
-        self._hurry = False
 
     # ---------------------------------------------------------------------------------------- for the refresher
     @property
@@ -135,11 +144,10 @@ class Loader:
 
     def begin(self) -> Steps[Any]:
         """Look; there is nobody to ask."""
-        self._asked = self.looked
+        before, self._asked = self._asked, self.looked
         if self._follower is None:
             load_unforked(self._get_ready)
-        hurry, self._hurry = self._hurry, False
-        self.look(hurry=hurry)
+        self.look(hurry=self._asked is not before)
         return None
         yield  # as those do that ask nameservers
 
@@ -147,20 +155,31 @@ class Loader:
         self._follower, self._sections = self._prepare()
 
     def finish(self, answer: Any, /) -> None:
-        if self._asked is self.looked:  # else somebody asked for a look while this one was under way
-            self._due = self._clock.monotonic() + EVERY * (0.9 + 0.2 * random.random())
+        self._due = self._clock.monotonic() + EVERY * (0.9 + 0.2 * random.random())
+        if self._asked is not self.looked:  # somebody asked for a look while this one was under way
+            self._due = float("-inf")
         self._asked.set()
 
     def broke(self, exc: BaseException, /) -> None:
+        # Who waits must not take it for a look that found nothing new.
+        self._read = None
+        self._refuse(_fault(exc), repr(exc))
         self.finish(None)
         self._ended()
 
     def look_now(self) -> threading.Event:
-        """Have the refresher look at once, also at what may not have settled; the event is set afterwards."""
-        self.looked = looked = threading.Event()
-        self._hurry = True
+        """Have the refresher look at once, also at what may not have settled; the event is set afterwards.
+
+        One caller at a time. Who asks before the look has begun waits for the same one."""
+        if self.looked is self._asked:
+            self.looked = threading.Event()
         self._due = float("-inf")
-        return looked
+        return self.looked
+
+    def drop(self) -> None:
+        """Put nothing in force any more; who waits for a look does so no longer."""
+        self.dropped = True
+        self.looked.set()
 
     # -------------------------------------------------------------------------------------------------- looking
     def look(self, *, hurry: bool = False) -> None:
@@ -184,14 +203,14 @@ class Loader:
         except ConfigError as exc:
             self._refuse(exc, str(exc))
         else:
-            self._take(files)
-        self._read = mark
+            self._take(files, again=hurry)
+            self._read = mark
 
-    def _take(self, files: Files) -> None:
+    def _take(self, files: Files, *, again: bool) -> None:
         if self.snapshot is not None and files.digest == self.snapshot.digest:
             self._recover()
             return
-        if files.digest == self._refused:
+        if files.digest == self._refused and not again:
             return
         try:
             assert self._follower is not None
@@ -202,10 +221,10 @@ class Loader:
             return
         except Exception as exc:  # a fault of ours must not end the thread, and is told as what it is
             write(ERROR, "config: a fault of this library, not of the document", exc_info=True)
-            fault = DocumentError(f"a fault of this library: {exc!r}", reason="fault")
-            self._refuse(fault, files.digest)
+            self._refuse(_fault(exc), files.digest)
             return
-        self._publish(snapshot, self._follower)
+        if not self.dropped:
+            self._publish(snapshot, self._follower)
 
     def _publish(self, snapshot: Snapshot, follower: Follower) -> None:
         for section, part in snapshot.parts:
@@ -214,6 +233,9 @@ class Loader:
             except Exception:
                 write(ERROR, f"config: not everybody was told of {sorted(section.keys)}", exc_info=True)
         changes = follower.apply(snapshot)
+        if self.dropped:
+            self._undo()
+            return
         # Only now: a child that is forked meanwhile begins anew.
         self.snapshot = snapshot
         self._refused = None
@@ -232,6 +254,8 @@ class Loader:
         )
 
     def _refuse(self, problem: ConfigError, what: object) -> None:
+        # It is kept: what it was raised from, and in, would keep the whole document.
+        problem.__traceback__ = problem.__cause__ = problem.__context__ = None
         known = what == self._refused
         self._refused = what
         old = self.status
@@ -243,12 +267,11 @@ class Loader:
         in_force = (
             "the numbers of the code hold" if self.snapshot is None else f"generation {old.generation} stays"
         )
-        said = str(problem).replace("\n", "; ")
         # What was never there may just not be there yet.
         level = INFO if reason == "missing" and self.snapshot is None else WARNING
         self._tell(
             level,
-            f"{self.directory}: {said}; {in_force}",
+            f"{self.directory}: {problem}; {in_force}",
             ConfigRejected("config", str(self.directory), reason=reason, generation=old.generation),
         )
 

@@ -124,8 +124,10 @@ class Directory:
         try:
             try:
                 generation = os.readlink("..data", dir_fd=base)
-            except FileNotFoundError:
-                return _files(base)
+            except OSError as exc:
+                if exc.errno not in (errno.ENOENT, errno.EINVAL):
+                    raise
+                return _files(base)  # plain: no such link; or it is none, as in a copy of a mount
             if "/" in generation or generation in (".", ".."):
                 raise DocumentError(
                     f"..data points out of {self.path}, to {generation}; the kubelet's never does",
@@ -148,6 +150,9 @@ def _files(folder: int) -> dict[str, bytes]:
         raise DocumentError(f"{len(names)} files; at most {MOST_FILES}", reason="size")
     content, left = dict[str, bytes](), MOST_BYTES
     for name in names:
+        if not name.isprintable():
+            shown = name.encode("ascii", "backslashreplace").decode()
+            raise DocumentError("a file name that is no text; rename it", file=shown, reason="encoding")
         content[name] = _file(folder, name, left)
         left -= len(content[name])
     return content

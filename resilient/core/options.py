@@ -57,7 +57,9 @@ class Rule:
     def allows(self, value: Any) -> bool:
         if value is None:
             return self.optional
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        if isinstance(value, float) and math.isnan(value):  # a whole number may be too large for a float
             return False
         if self.integer and (not isinstance(value, int)):
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from ...core.events import BreakerTransition, emit, logger
@@ -31,6 +32,11 @@ class Twin(Protocol):
     def retune(self, options: CircuitBreakerOptions, now: float, /) -> None:
         """Go on with other rules."""
         ...
+
+
+def _unforced(options: CircuitBreakerOptions) -> CircuitBreakerOptions:
+    """For single endpoints: what the document forces holds for all of them, in the breaker before them."""
+    return options if options.state is None else replace(options, state=None)
 
 
 class CircuitBreaker(Gate[Permit]):
@@ -186,33 +192,22 @@ class CircuitBreaker(Gate[Permit]):
         return call
 
     def retune(self, options: CircuitBreakerOptions, now: float, /) -> str | None:
-        old, self.options = self.options, options
+        self.options = options
+        observed = self.observing
         forgotten = self._state.retune(options, now)
         with self._lock:
             twins = list(self._twins)
         for twin in twins:
-            twin.retune(options, now)
-        if options.state != old.state:
-            self._obey(old.state, options.state, now)
+            twin.retune(_unforced(options), now)
+        if self.observing is not observed:
+            self._show()
         return forgotten
 
     def add_twin(self, twin: Twin, /) -> None:
         """Have ``twin`` told what this breaker is told, from what is in force now on. Held weakly."""
         with self._lock:
             self._twins.add(twin)
-        twin.retune(self.options, self.clock.monotonic())
-
-    def _obey(self, old: str | None, new: str | None, now: float) -> None:
-        """The state that the config document forces it to changed."""
-        why = "by the config document"
-        if old == "observe":
-            self._state.observe(False)
-        elif old is not None and new in (None, "observe"):
-            self._state.force(None, now, f"no longer forced {why}")
-        if new == "observe":
-            self._state.observe(True)
-        elif new is not None:
-            self._state.force(FORCED_OPEN if new == "forced_open" else DISABLED, now, f"forced {why}")
+        twin.retune(_unforced(self.options), self.clock.monotonic())
 
     # ------------------------------------------------------------------------------------------------ by hand
     @property
@@ -253,8 +248,7 @@ class CircuitBreaker(Gate[Permit]):
         shows is closed while observing, and the state in force after it.
         """
         self._state.observe(on)
-        if self._shows:
-            self._face.show(self._state_in_force)
+        self._show()
 
     def totals(self) -> Totals:
         """Calls, failures and slow calls in the window; zeros while not closed."""
@@ -276,6 +270,17 @@ class CircuitBreaker(Gate[Permit]):
         return CLOSED if self.observing and state != FORCED_OPEN else state
 
     # ------------------------------------------------------------------------------------------------ telling
+    def _show(self) -> None:
+        """To whoever looks at pybreaker's object: what holds since it is observed, or not any more."""
+        if self._shows:
+            try:
+                self._face.show(self._state_in_force)
+            except Exception:
+                self._complain()
+
+    def _complain(self) -> None:
+        logger().exception("%s: a pybreaker listener or storage failed", self.name or "?")
+
     def _changed(self, change: Change) -> None:
         dependency = self.name or "?"
         event = BreakerTransition(
@@ -305,7 +310,7 @@ class CircuitBreaker(Gate[Permit]):
             try:
                 self._face.follow(change)
             except Exception:
-                logger().exception("%s: a pybreaker listener or storage failed", dependency)
+                self._complain()
 
     def describe(self, outer: tuple[Policy, ...] = (), inner: tuple[Policy, ...] = (), /) -> str:
         o = self.options

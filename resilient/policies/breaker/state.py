@@ -32,6 +32,9 @@ HALF_OPEN = "half_open"
 FORCED_OPEN = "forced_open"
 DISABLED = "disabled"
 
+_FORCED = {"forced_open": FORCED_OPEN, "disabled": DISABLED}
+"""What the config document may force, but for ``observe``."""
+
 Window = TimeWindow | CountWindow
 
 
@@ -92,6 +95,8 @@ class BreakerState:
         "_failure",
         "_good",
         "_half_open",
+        "_hand",
+        "_hand_observes",
         "_lock",
         "_manual",
         "_observe",
@@ -124,8 +129,10 @@ class BreakerState:
         self._half_open = False  # open, and its time is over; guarded by _lock
         self._good = 0  # successful probes of this half-open period; guarded by _lock
         self._opened = 0  # times opened since the last closed period; guarded by _lock
-        self._manual: str | None = None  # FORCED_OPEN or DISABLED; written under _lock
+        self._manual: str | None = None  # FORCED_OPEN or DISABLED, by code or document; written under _lock
         self._observe = False  # written under _lock
+        self._hand: str | None = None  # what code forces, under what the document does; guarded by _lock
+        self._hand_observes = False  # guarded by _lock
         self._failure: str | None = None  # guarded by _lock
         self._failed_at = 0.0  # guarded by _lock
         self._changes: deque[Change] = deque()  # appended under _lock, told outside it
@@ -285,20 +292,32 @@ class BreakerState:
         return HALF_OPEN if self._half_open else OPEN
 
     def force(self, manual: str | None, now: float, reason: str) -> None:
-        """FORCED_OPEN, DISABLED, or None: back to work, closed, with an empty window."""
+        """By code: FORCED_OPEN, DISABLED, or None: back to work, closed, with an empty window."""
         with self._lock:
-            old = self._state()
-            self._manual = manual
-            if manual is None:
-                self._close()
-            else:
-                self.closed = None
-                self._probe = None
-            new = self._state()
-            if new != old:
-                self._queue(old, new, reason, "manual", Totals(0, 0, 0), None)
+            self._hand = manual
+            self._force(manual, reason)
         if self._changes:
             self._tell()
+
+    def _force(self, manual: str | None, reason: str) -> None:
+        old = self._state()
+        self._manual = manual
+        if manual is None:
+            self._close()
+        else:
+            self.closed = None
+            self._probe = None
+        new = self._state()
+        if new != old:
+            self._queue(old, new, reason, "manual", Totals(0, 0, 0), None)
+
+    def _obey(self, wanted: str | None) -> None:
+        """The state that the config document forces changed: where it forces none, what code forces holds again."""
+        manual = self._hand if wanted is None else _FORCED.get(wanted, self._hand)
+        self._observe = wanted == "observe" or self._hand_observes
+        if manual is not self._manual:
+            forced = "forced" if wanted in _FORCED else "no longer forced"
+            self._force(manual, f"{forced} by the config document")
 
     def renew(self, reason: str) -> None:
         """Closed, with an empty window: what it was told of is not there any more. Not where it is set by hand."""
@@ -320,26 +339,36 @@ class BreakerState:
 
     def retune(self, options: CircuitBreakerOptions, now: float) -> str | None:
         """Go on with other rules: state, window and probes stay. What had to be forgotten, in words."""
-        with self._lock:
-            old, self.options = self.options, options
-            self._slow_after = float("inf") if options.slow_after is None else options.slow_after
-            # Open for less than before: who shortens it does not mean to wait for the old time.
-            longest = min(options.max_open, options.open_for * 2.0 ** min(max(0, self._opened - 1), 64))
-            self._until = min(self._until, now + longest)
-            window = self.closed
-            if (options.count is None) is not (old.count is None):
-                if window is not None:
-                    self.closed = self._new_window()
-                return "the outcomes so far: seconds and calls are not counted alike"
-            if isinstance(window, CountWindow) and options.count is not None:
-                window.resize(options.count, now)
-            elif isinstance(window, TimeWindow) and options.window != old.window:
-                window.resize(options.window, now)
-            return None
+        try:
+            with self._lock:
+                return self._retune(options, now)
+        finally:
+            if self._changes:
+                self._tell()
+
+    def _retune(self, options: CircuitBreakerOptions, now: float) -> str | None:
+        old, self.options = self.options, options
+        if options.state != old.state:
+            self._obey(options.state)
+        self._slow_after = float("inf") if options.slow_after is None else options.slow_after
+        # Open for less than before: who shortens it does not mean to wait for the old time.
+        longest = min(options.max_open, options.open_for * 2.0 ** min(max(0, self._opened - 1), 64))
+        self._until = min(self._until, now + longest)
+        window = self.closed
+        if (options.count is None) is not (old.count is None):
+            if window is not None:
+                self.closed = self._new_window()
+            return "the outcomes so far: seconds and calls are not counted alike"
+        if isinstance(window, CountWindow) and options.count is not None:
+            window.resize(options.count, now)
+        elif isinstance(window, TimeWindow) and options.window != old.window:
+            window.resize(options.window, now)
+        return None
 
     def observe(self, on: bool) -> None:
+        """By code."""
         with self._lock:
-            self._observe = on
+            self._observe = self._hand_observes = on
 
     @property
     def until(self) -> float:

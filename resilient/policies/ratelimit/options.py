@@ -21,8 +21,8 @@ _UNITS = {
     "year": 31_104_000,
 }  # as `limits` counts them
 _NOTATION = re.compile(
-    r"\s*(?P<amount>\d+)\s*(?:/|per)\s*(?P<times>\d+)?\s*(?P<unit>second|minute|hour|day|month|year)s?\s*",
-    re.IGNORECASE,
+    r"\s*(?P<amount>\d{1,18})\s*(?:/|per)\s*(?P<times>\d{1,9})?\s*(?P<unit>second|minute|hour|day|month|year)s?\s*",
+    re.IGNORECASE | re.ASCII,
 )
 
 

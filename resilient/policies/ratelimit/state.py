@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Self
 
 from ...core.errors import PolicyError, RateLimited
 from ...core.policy import Wait
@@ -80,7 +80,7 @@ class Bucket:
             if early <= self._max_wait:
                 self._taken += new - tat
                 self._full_at = full_at = new / NANOSECONDS
-                return full_at if early <= 0 else reserved(t + early, full_at, 1)
+                return full_at if early <= 0 else reserved(t + early, Reserved(full_at, self._interval), 1)
         raise limited(self.options, early, 0)
 
     def admit_cost(self, now: float, cost: int) -> float | Wait[float]:
@@ -91,7 +91,9 @@ class Bucket:
             early = new - self._span - t
             if early <= self._max_wait:
                 self._move(new)
-                return self._full_at if early <= 0 else reserved(t + early, self._full_at, cost)
+                if early <= 0:
+                    return self._full_at
+                return reserved(t + early, Reserved(self._full_at, self._interval), cost)
         raise limited(self.options, early, tokens(self.options, tat, t))
 
     def give_back(self, permit: float, cost: int, now: float) -> None:
@@ -148,10 +150,34 @@ def reserved(ready_at: int, permit: float, cost: int) -> Wait[float]:
     return wait
 
 
+class Reserved(float):
+    """A permit that is waited for: meanwhile the rate may be changed.
+
+    Attributes:
+        interval: nanoseconds of a token when it was reserved.
+    """
+
+    __slots__ = ("interval",)
+    interval: int
+
+    def __new__(cls, full_at: float, interval: int) -> Self:
+        made = super().__new__(cls, full_at)
+        made.interval = interval
+        return made
+
+
+class Shared(Reserved):
+    """A permit out of the bucket that keys past ``max_keys`` share."""
+
+    __slots__ = ()
+
+
 def outstanding(permit: float, cost: int, now: float, interval: int) -> int:
     """Nanoseconds of what a call took that have not flowed in again: what did has been there for others, and is not
     given back a second time."""
-    return min(cost * interval, round(permit * NANOSECONDS) - int(now * NANOSECONDS))
+    took = permit.interval if isinstance(permit, Reserved) else interval
+    back = min(cost * took, round(permit * NANOSECONDS) - int(now * NANOSECONDS))
+    return back if took == interval else back * interval // took
 
 
 def limited(options: RateLimitOptions, early: int, remaining: int) -> RateLimited:
@@ -174,10 +200,6 @@ def too_late(options: RateLimitOptions, seconds: float) -> RateLimited:
         retry_after=seconds,
         dependency=options.name,
     )
-
-
-class Shared(float):
-    """A permit out of the bucket that keys past ``max_keys`` share."""
 
 
 class KeyedBuckets:
@@ -221,6 +243,7 @@ class KeyedBuckets:
             self._new = {key: rescaled(tat) for key, tat in known.items() if tat > t}
             self._old, self._dying = {}, {}
             self._overflow = rescaled(max(t, self._overflow))
+            self._none_before = 0  # they are full at other times than were looked for
             self.options, self._life, self._turned = options, _life(options), t
 
     def admit(self, key: Hashable, cost: int, now: float) -> float | Wait[float]:
@@ -254,8 +277,12 @@ class KeyedBuckets:
                     self._overflow = new
                 else:
                     self._new[key] = new
-                permit = (Shared if shared else float)(new / NANOSECONDS)
-                return permit if early <= 0 else reserved(t + early, permit, cost)
+                full_at = new / NANOSECONDS
+                if shared:
+                    permit: float = Shared(full_at, interval)
+                else:
+                    permit = Reserved(full_at, interval) if early > 0 else full_at
+                return reserved(t + early, permit, cost) if early > 0 else permit
             if not shared and found is not None:
                 self._new[key] = found
         raise limited(options, early, tokens(options, tat, t))
@@ -266,7 +293,7 @@ class KeyedBuckets:
         if back <= 0:
             return
         with self._lock:
-            if permit.__class__ is Shared:
+            if isinstance(permit, Shared):
                 self._overflow -= back
                 return
             for half in (self._new, self._old):
