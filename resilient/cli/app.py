@@ -145,6 +145,17 @@ def explain(
         show.explained(found)
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the config document, for editors and for the checks of a repository.
+
+    It says what each key may be; what must fit together is for `resilient check`.
+    """
+    from ..config.schema import schema as of_documents
+
+    _print_json(of_documents())
+
+
 def _host(name: str) -> str:
     if "/" not in name and name.count(":") != 1:
         return name.removeprefix("[").removesuffix("]")  # as IPv6 stands in a URL

@@ -36,10 +36,9 @@ _MOST_NAMES = 300
 
 ForcedState = Literal["forced_open", "disabled", "observe"]
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(
-    rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?(?:{_NUMBER}us)?", re.ASCII
-)
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
+DURATION = rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?(?:{_NUMBER}us)?"
+_DURATION = re.compile(DURATION)
 _IN_ONE = (1 / 3_600, 1 / 60, 1, 1_000, 1_000_000)
 """Of each unit, in a second."""
 
@@ -91,12 +90,14 @@ class Section(NamedTuple):
         keys: its keys at the top level.
         parse: makes something of the whole tree; raises `DocumentError`.
         publish: is handed that, once the document is in force.
+        schema: gives the JSON Schema of each key.
         nothing: what is published when no document is followed any more.
     """
 
     keys: frozenset[str]
     parse: Callable[[dict[str, Any]], Any]
     publish: Callable[[Any], None]
+    schema: Callable[[], dict[str, Any]] = dict
     nothing: Any = None
 
 
@@ -139,7 +140,7 @@ def _numbers(options: type[Options]) -> dict[str, Leaf | Leaves]:
             kind: Any = Duration if rule.unit == "seconds" else int if rule.integer else float
             wanted = str(rule).replace("None", "null")
             wanted = wanted.replace("a number (seconds)", "a duration with its unit, such as 250ms or 1m30s")
-            default = "" if each.default is None else f"{each.default:g}"
+            default = "" if each.default is None else f"{each.default:{'d' if rule.integer else 'g'}}"
             example = f"{default}s" if kind is Duration and default else default
             found[each.name] = Leaf(kind | None if rule.optional else kind, wanted, rule, example)
     return found

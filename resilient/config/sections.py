@@ -15,4 +15,12 @@ def _flags(tree: dict[str, Any]) -> Flags:
     return parse_flags(tree, before=STATE.flags if STATE.ready else None)
 
 
-SECTIONS: tuple[Section, ...] = (Section(frozenset({"flags", "degradation"}), _flags, publish, NOTHING),)
+def _schema() -> dict[str, Any]:
+    from ..flags.schema import sections_schema
+
+    return sections_schema()
+
+
+SECTIONS: tuple[Section, ...] = (
+    Section(frozenset({"flags", "degradation"}), _flags, publish, _schema, NOTHING),
+)

@@ -21,7 +21,7 @@ MOST_LEVELS = 16
 
 _SAFE = 2**53 - 1  # beyond it the SDKs of some languages lose digits; flagd refuses it
 _LARGEST = sys.float_info.max
-_VALUE = (
+VALUE = (
     bool
     | Annotated[int, msgspec.Meta(ge=-_SAFE, le=_SAFE)]
     | Annotated[float, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]  # neither infinite nor NaN
@@ -29,11 +29,11 @@ _VALUE = (
     | dict[str, Any]
 )
 _VALUES = "a boolean, a text, a number of at most 2**53 - 1, or an object"
-_SCALAR = bool | int | float | str
+SCALAR = bool | int | float | str
 _KINDS = {bool: "a boolean", int: "a number", float: "a number", str: "a text", dict: "an object"}
 
 
-class _Flag(msgspec.Struct):
+class FlagFields(msgspec.Struct):
     """A flag, as flagd has it."""
 
     state: Literal["ENABLED", "DISABLED"]
@@ -43,7 +43,7 @@ class _Flag(msgspec.Struct):
     metadata: dict[str, Any] = {}
 
 
-class _Metadata(msgspec.Struct):
+class Metadata(msgspec.Struct):
     """What we read in a flag's metadata. Other keys pass, as in flagd."""
 
     degrade: str = ""
@@ -52,7 +52,7 @@ class _Metadata(msgspec.Struct):
     kind: str = "degradation"
 
 
-class _Degradation(msgspec.Struct):
+class Degradation(msgspec.Struct):
     levels: Annotated[list[str], msgspec.Meta(min_length=1, max_length=MOST_LEVELS)]
     level: int | str = 0
 
@@ -136,14 +136,14 @@ class _Parser:
         section = self._read.object(raw, pointer)
         if section is None:
             return None
-        for key, meant in self._read.unknown(_Degradation, section):
+        for key, meant in self._read.unknown(Degradation, section):
             if key in _LATER:
                 self._read.wrong(f"{key} is not supported", (*pointer, key), _LATER[key])
             else:
                 self._read.wrong(
                     f"there is no {key!r} in degradation", (*pointer, key), "levels and level", meant=meant
                 )
-        found = self._read.fields(_Degradation, section, pointer)
+        found = self._read.fields(Degradation, section, pointer)
         if found is None:
             return None
         self._levels = tuple(found["levels"])
@@ -172,12 +172,12 @@ class _Parser:
         fields = self._read.object(raw, pointer)
         if fields is None:
             return None
-        for name, meant in self._read.unknown(_Flag, fields):
+        for name, meant in self._read.unknown(FlagFields, fields):
             instead = "it into metadata, where any key may stand"
-            if name in keys_of(_Metadata):
+            if name in keys_of(Metadata):
                 instead, meant = f"metadata: {{{name}: ...}}", None
             self._read.wrong(f"the flag {key!r} has no {name!r}", (*pointer, name), instead, meant=meant)
-        found = self._read.fields(_Flag, fields, pointer)
+        found = self._read.fields(FlagFields, fields, pointer)
         if found is None:
             return None
         if found["targeting"]:
@@ -203,7 +203,7 @@ class _Parser:
         variants = self._read.object(raw, pointer) or {}
         kinds = set[str]()
         for name, value in variants.items():
-            ok, _ = self._read.value(_VALUE, value, f"variant {name!r} of {key!r}", (*pointer, name), _VALUES)
+            ok, _ = self._read.value(VALUE, value, f"variant {name!r} of {key!r}", (*pointer, name), _VALUES)
             if ok:
                 kinds.add(next(name for kind, name in _KINDS.items() if isinstance(value, kind)))
         if len(kinds) > 1:
@@ -220,12 +220,12 @@ class _Parser:
             self._read.wrong(
                 "hardAt is not supported: it overrides targeting", (*pointer, "hardAt"), "degrade alone"
             )
-        for name, meant in self._read.unknown(_Metadata, metadata):
+        for name, meant in self._read.unknown(Metadata, metadata):
             if meant is not None and meant != "kind":
                 message = f"metadata of {key!r} has {name!r}, which does nothing"
                 self._read.wrong(message, (*pointer, name), meant, meant=meant)
-            self._read.value(_SCALAR, metadata[name], name, (*pointer, name), "a text, a number or a boolean")
-        found = self._read.fields(_Metadata, metadata, pointer)
+            self._read.value(SCALAR, metadata[name], name, (*pointer, name), "a text, a number or a boolean")
+        found = self._read.fields(Metadata, metadata, pointer)
         if found is not None and found["kind"] != "degradation" and (found["degrade"] or found["protected"]):
             self._read.wrong(
                 f"{key!r} is of kind {found['kind']!r}, and has what only kind degradation has",

@@ -155,3 +155,9 @@ def test_a_number_of_the_environment_is_explained(good: Path) -> None:
     variable = "RESILIENT__SEARCH__RETRY__ATTEMPTS"
     found = documents.explain("search.retry.attempts", good, {variable: "7"})
     assert (found.value, found.layer, found.place) == (7, "environment", variable)
+
+
+def test_the_schema_is_printed() -> None:
+    done = run("schema")
+    assert (done.status, done.err) == (0, "")
+    assert done.json["properties"].keys() >= {"resiliency", "flags", "degradation"}
