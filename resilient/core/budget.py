@@ -71,6 +71,7 @@ class Budget:
     __slots__ = (
         "__weakref__",
         "_calls",
+        "_full",
         "_lock",
         "_retries",
         "_slot",
@@ -93,6 +94,7 @@ class Budget:
         self.options = BudgetOptions(ratio, window, floor, stock, cost)
         self._lock = threading.RLock()
         self._stock = stock  # guarded by _lock
+        self._full = 1.0  # how full it was when it could hold anything; guarded by _lock
         self.count = itertools.count().__next__  # successes; one step, without the lock, while now < edge
         self._taken = 0  # of those, already in _calls and _stock, or spent on reading; guarded by _lock
         self._calls = [0] * _SLOTS  # guarded by _lock
@@ -110,8 +112,9 @@ class Budget:
             self._turn(now)
             self._look()
             old, self.options = self.options, options
-            full = self._stock / old.stock if old.stock else 1.0
-            self._stock = min(options.stock, round(full * options.stock))
+            if old.stock:
+                self._full = self._stock / old.stock
+            self._stock = min(options.stock, round(self._full * options.stock))
             if options.window != old.window:
                 ratio = old.window / options.window
                 self._calls = respread(self._calls, self._slot, ratio)
