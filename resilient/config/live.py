@@ -126,7 +126,7 @@ class Live:
         Raises:
             DocumentError: numbers that its policies refuse together.
         """
-        for pipeline in sorted(self._registry.pipelines(), key=_name):
+        for pipeline in self._registry.pipelines():
             try:
                 self._plan(pipeline, snapshot)
             except PolicyError as exc:
@@ -145,7 +145,7 @@ class Live:
             self._snapshot = snapshot
             self._told.clear()
         notes: Notes = {}
-        for pipeline in sorted(self._registry.pipelines(), key=_name):
+        for pipeline in self._registry.pipelines():
             notes |= self._tune(pipeline, snapshot, surely=surely)
         places = snapshot.sources.places([each.pointer for each in notes if each.pointer is not None])
         _log(notes, places)
@@ -260,7 +260,7 @@ class Live:
     def _parts(self, pipeline: Pipeline) -> list[tuple[Any, Any, Mapping[str, Path]]]:
         """What of a pipeline has numbers, with what the code gave it, and where each number is in that.
 
-        A policy that stands in pipelines of two names follows the one that was met first."""
+        A policy that stands in pipelines of two names follows the one that was made first."""
         found = []
         for target, paths in _targets(pipeline):
             with self._lock:
@@ -273,10 +273,6 @@ class Live:
 def _explained(key: str, value: Value, snapshot: Snapshot, *, lives: bool) -> Explanation:
     place = None if value.pointer is None else str(snapshot.sources.place(value.pointer))
     return Explanation(key, value.value, value.layer, place, lives)
-
-
-def _name(pipeline: Pipeline) -> str:
-    return str(pipeline.name)
 
 
 def _log(notes: Notes, places: Mapping[Pointer, Place]) -> None:

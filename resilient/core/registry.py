@@ -29,7 +29,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # re-entrant: a collector run inside may call back into it
-        self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()  # guarded by _lock
+        # In the order in which they were made; guarded by _lock
+        self._pipelines: weakref.WeakKeyDictionary[Pipeline, None] = weakref.WeakKeyDictionary()
         self._budgets: weakref.WeakValueDictionary[str, Budget] = (
             weakref.WeakValueDictionary()
         )  # guarded by _lock
@@ -38,7 +39,7 @@ class Registry:
 
     def add(self, pipeline: Pipeline, /) -> None:
         with self._lock:
-            self._pipelines.add(pipeline)
+            self._pipelines[pipeline] = None
             follow = self._follow
         if follow is not None:
             follow(pipeline)
@@ -49,7 +50,7 @@ class Registry:
             self._follow = follow
 
     def pipelines(self, name: str | None = None, /) -> list[Pipeline]:
-        """All named pipelines, or those of one name."""
+        """All named pipelines, or those of one name, in the order in which they were made."""
         with self._lock:
             found = list(self._pipelines)
         return [each for each in found if name is None or each.name == name]

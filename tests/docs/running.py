@@ -83,7 +83,7 @@ def run(page: Page) -> int:
     gc.collect()
     others, REGISTRY._pipelines = (
         REGISTRY._pipelines,
-        weakref.WeakSet(),
+        weakref.WeakKeyDictionary(),
     )  # of other tests, under the same names
     try:
         with contextlib.ExitStack() as stack:
