@@ -15,12 +15,15 @@ from ..core.clock import SYSTEM_CLOCK
 from ..core.errors import ConfigError
 from ..core.events import RUNTIME
 from ..core.forks import tell_after_fork
+from ..core.options import Rule
 from ..core.registry import REGISTRY
 
 if TYPE_CHECKING:
     from .decode import Section
     from .live import Explanation, Live
     from .loader import Loader, Status
+
+_TIMEOUT = Rule(above=0, high=86_400, unit="seconds")
 
 
 class Center:
@@ -174,14 +177,16 @@ def load(*, timeout: float = 10.0) -> Status:
     """Read the config document now, and wait until it is in force: for services that must not begin without it.
 
     Args:
-        timeout: seconds to wait for the thread that reads it.
+        timeout: seconds to wait for the thread that reads it, more than 0.
 
     Raises:
         DocumentError: the document is refused; the last good one, or the numbers of the code, stay in force.
-        ConfigError: there is no directory, no document in it, or it could not be read in time.
+        ConfigError: there is no directory, no document in it, it could not be read in time, or that is no time.
 
     Blocks the calling thread: call it before an event loop runs. Thread-safe.
     """
+    if not _TIMEOUT.allows(timeout):
+        raise ConfigError(f"load: timeout={timeout!r} must be {_TIMEOUT}; write load(timeout=10.0)")
     return CENTER.load(timeout)
 
 

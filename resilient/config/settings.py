@@ -66,9 +66,11 @@ def configure(directory: str | os.PathLike[str] | None = None, *, dns: Dns | Non
         raise ConfigError(
             f"configure: dns={dns!r} must be a Dns; write configure(dns=Dns(nameservers=['10.96.0.10']))"
         )
-    if directory is not None and (not isinstance(directory, (str, os.PathLike)) or not str(directory)):
+    path = os.fspath(directory) if isinstance(directory, os.PathLike) else directory
+    if path is not None and (not isinstance(path, str) or not path or "\0" in path):
         raise ConfigError(
             f"configure: directory={directory!r} must be a path; write configure(directory='/etc/resilient')"
         )
     SETTINGS.set_dns(dns)
-    CENTER.use(None if directory is None else Path(directory))
+    # As it is meant now: a process may change its working directory.
+    CENTER.use(None if path is None else Path(path).absolute())
