@@ -102,13 +102,15 @@ class Center:
 
         Where no thread can be started, the loader stays asleep, and calls try again, once a second.
         """
-        directory = self.directory
-        if directory is None:
+        if self.directory is None:
             return None
         from ..discovery.refresher import REFRESHER
         from .loader import Loader
 
         with self._lock:
+            directory = self.directory  # configure() may have been called meanwhile
+            if directory is None:
+                return None
             loader = self._loader
             if loader is None or loader.directory != directory:
                 if loader is not None:  # the environment says another one

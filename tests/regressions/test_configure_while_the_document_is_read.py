@@ -13,6 +13,7 @@ import pytest
 
 from resilient import ConfigError, configure, features, standard
 from resilient.config import Status, explain, load, status
+from resilient.config.center import CENTER, Center
 from resilient.config.live import Live
 from resilient.config.loader import Loader
 from resilient.testing import KubeletVolume
@@ -73,3 +74,23 @@ def test_who_waits_for_a_look_that_will_not_come_is_told(mount: Path) -> None:
     waited_for = loader.look_now()
     loader.drop()
     assert waited_for.is_set()
+
+
+def test_a_first_call_that_meets_another_configure(mount: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, other = [], threading.Thread(target=configure)
+    real = vars(Center)["directory"]
+
+    def directory(center: Center) -> Path | None:
+        found: Path | None = real.fget(center)
+        asked.append(found)
+        if len(asked) == 1:
+            other.start()
+            other.join()
+        return found
+
+    configure(mount)
+    monkeypatch.setattr(Center, "directory", property(directory))
+    CENTER.start()
+    monkeypatch.undo()
+    assert asked[0] == mount
+    assert CENTER._loader is None
