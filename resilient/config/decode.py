@@ -28,6 +28,7 @@ from ..policies.timeout import TimeoutOptions
 from .document import Document, Pointer
 
 MOST_PROBLEMS = 50
+_LONGEST_VERSION = 100
 _SHOWN = 20
 """Names that are told where none is similar."""
 _MOST_NAMES = 300
@@ -232,7 +233,7 @@ def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Ta
             decoder.refuse(f"{_NOT_THERE[key]} not supported by this version; remove it", (key,))
         elif key not in known:
             decoder.unknown((key,), known)
-    decoder.mapping(("metadata",))
+    decoder.version()
     targets = decoder.targets()
     decoder.done()
     return targets
@@ -304,6 +305,20 @@ class _Decoder:
             return found
         self.refuse(f"{_short(found)} must be a mapping", pointer)
         return {}
+
+    def version(self) -> None:
+        """It is shown, in metrics too: no more than a word."""
+        given = self.mapping(("metadata",)).get("version")
+        if isinstance(given, str):
+            good = given.isprintable() and len(given) <= _LONGEST_VERSION
+        else:
+            good = given is None or (isinstance(given, (int, float)) and not isinstance(given, bool))
+        if not good:
+            self.refuse(
+                f"{_short(given)} must be a printable text of at most {_LONGEST_VERSION} characters, or a number; "
+                'write version: "2026-11-10.1"',
+                ("metadata", "version"),
+            )
 
     def targets(self) -> dict[str, Target]:
         for key in self.mapping(("resiliency",)):

@@ -314,3 +314,16 @@ def test_every_leaf_has_a_type_and_says_what_it_wants() -> None:
                 walk(each)
 
     walk(leaves())
+
+
+@pytest.mark.parametrize("version", ["2026-11-10.1", "v1 \u00e4", 7, 1.5, None])
+def test_a_version_is_a_word_or_a_number(version: Any) -> None:
+    assert decode(document(a_json=json.dumps({"metadata": {"version": version}}))) == {}
+
+
+@pytest.mark.parametrize("version", [{"a": 1}, [1], True, "x" * 101, "a\nb", "\x1b[31m"])
+def test_what_is_no_word_is_no_version(version: Any) -> None:
+    with pytest.raises(
+        DocumentError, match=r"^a\.json:1: metadata\.version: .* must be a printable text of at most"
+    ):
+        decode(document(a_json=json.dumps({"metadata": {"version": version}})))
