@@ -267,12 +267,11 @@ class Loader:
         in_force = (
             "the numbers of the code hold" if self.snapshot is None else f"generation {old.generation} stays"
         )
-        said = str(problem).replace("\n", "; ")
         # What was never there may just not be there yet.
         level = INFO if reason == "missing" and self.snapshot is None else WARNING
         self._tell(
             level,
-            f"{self.directory}: {said}; {in_force}",
+            f"{self.directory}: {problem}; {in_force}",
             ConfigRejected("config", str(self.directory), reason=reason, generation=old.generation),
         )
 
