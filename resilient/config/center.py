@@ -48,8 +48,7 @@ class Center:
         """In a child no thread looks: the first call starts one."""
         self._lock = threading.RLock()
         if self._loader is not None:
-            self._loader.asleep = True
-            self._loader.look_now()
+            self._loader.after_fork()
         self.arm()
 
     @property

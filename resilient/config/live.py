@@ -167,9 +167,8 @@ class Live:
                 self._told.update(new)
             _log(new, {})
             tuned, snapshot, surely = snapshot, self._snapshot, True
-            if (
-                snapshot is tuned
-            ):  # else the loader was here in between, and may have met older numbers on their way
+            # Else the loader was here in between, and may have met older numbers on their way.
+            if snapshot is tuned:
                 return
 
     def release(self) -> None:

@@ -176,6 +176,12 @@ class Loader:
         self._due = float("-inf")
         return self.looked
 
+    def after_fork(self) -> None:
+        """In a child nobody waits, and no thread looks: what was under way is begun anew."""
+        self.asleep = True
+        self.looked = self._asked = threading.Event()  # a thread of the parent's may have been in the other
+        self.look_now()
+
     def drop(self) -> None:
         """Put nothing in force any more; who waits for a look does so no longer."""
         self.dropped = True

@@ -3,7 +3,7 @@
 Each of thousands of wrong references looked through all named policies for a similar name, in the thread that looks
 after discovery too. What was wrong was kept with all that it had been raised from: a document of 2 MiB was 49 MiB. A
 whole number of thousands of digits was told as a fault of the library, and a rate over as many years was taken, and
-broke its bucket in the middle of a change."""
+broke its bucket in the middle of a change; a window of a breaker that no clock can tell broke every call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from resilient import DocumentError, PolicyError, RateLimit, Retry
+from resilient import CircuitBreaker, DocumentError, PolicyError, RateLimit, Retry
 from resilient.config.decode import MOST_PROBLEMS, decode
 from resilient.config.document import Document, parse
 from resilient.config.loader import Loader
@@ -86,3 +86,12 @@ def test_what_is_no_rate(rate: str) -> None:
 def test_digits_of_other_scripts_are_no_duration() -> None:
     with pytest.raises(DocumentError, match="must be a duration with its unit"):
         decode(document({"resiliency": {"targets": {"a": {"timeout": {"total": "\u0663s"}}}}}))
+
+
+@pytest.mark.parametrize("window", [1e-317, 5e-324, 0.0])
+def test_a_window_that_is_shorter_than_a_clock_can_tell(window: float) -> None:
+    with pytest.raises(PolicyError, match=r"window=.* must be a number \(seconds\), at least 0\.001"):
+        CircuitBreaker(window=window)
+    text = f"0.{'0' * 316}1s"
+    with pytest.raises(DocumentError, match=r"such as 250ms or 1m30s, at least 0\.001"):
+        decode(document({"resiliency": {"targets": {"a": {"breaker": {"window": text}}}}}))

@@ -56,6 +56,17 @@ def test_who_asks_before_the_look_begins_waits_for_it_and_who_asks_later_for_ano
     assert late.is_set()
 
 
+def test_a_child_waits_for_no_look_that_was_asked_for_in_its_parent(mount: Path) -> None:
+    loader = Loader(mount, lambda: (_Nobody(), ()))
+    parents = loader.look_now()
+    loader.after_fork()
+    childs = loader.look_now()
+    assert list(loader.begin()) == []
+    loader.finish(None)
+    assert childs.is_set()
+    assert not parents.is_set(), "its lock may be held for ever"
+
+
 class _Nobody:
     """No pipeline lives here."""
 

@@ -21,7 +21,7 @@ class CircuitBreakerOptions(Options):
     minimum_calls: int = number(
         20, low=1, high=1_000_000, integer=True, unit="calls", hint="minimum_calls=20"
     )
-    window: float = number(10.0, above=0, high=86_400, unit="seconds", hint="window=10.0")
+    window: float = number(10.0, low=0.001, high=86_400, unit="seconds", hint="window=10.0")
     count: int | None = number(
         None, low=1, high=100_000, integer=True, optional=True, unit="calls", hint="count=100"
     )

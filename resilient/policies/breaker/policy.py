@@ -51,7 +51,7 @@ class CircuitBreaker(Gate[Permit]):
     Args:
         failure_ratio: share of failed calls that opens it, more than 0, at most 1.
         minimum_calls: calls in the window below which ratios do not count; 1 or more.
-        window: seconds that outcomes count, in ten slots.
+        window: seconds that outcomes count, in ten slots; 0.001 or more.
         count: look at the last so many calls instead of the last seconds.
         consecutive: failures in a row that open it; None: do not count them.
         slow_after: seconds from which a call counts as slow; None: none does.

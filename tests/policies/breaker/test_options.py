@@ -13,7 +13,7 @@ DAY = 86_400
 NUMBERS = [
     Number("failure_ratio", 0, 1, open_below=True),
     Number("minimum_calls", 1, 1_000_000, whole=True),
-    Number("window", 0, DAY, open_below=True),
+    Number("window", 0.001, DAY),
     Number("count", 1, 100_000, whole=True, optional=True),
     Number("consecutive", 1, 1_000_000, whole=True, optional=True),
     Number("slow_after", 0, DAY, open_below=True, optional=True),
