@@ -13,7 +13,7 @@ from ..core.pipeline import is_async, refuse_generators
 from ..policies.fallback.state import maker
 from .context import note
 from .snapshot import FlagDetails
-from .state import STATE, unknown
+from .state import STATE, in_force, unknown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -209,12 +209,12 @@ class _Site:
 
 
 def _synchronous(fn: Callable[..., Any], site: _Site) -> Callable[..., Any]:
-    runtime, state, feature = RUNTIME, STATE, site.feature
+    runtime, feature = RUNTIME, site.feature
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if not runtime.active:
             return fn(*args, **kwargs)
-        found = state.flags.table.get(feature)
+        found = in_force().table.get(feature)
         run = site.enter(found)
         if run is None:
             return fn(*args, **kwargs)
@@ -230,12 +230,12 @@ def _synchronous(fn: Callable[..., Any], site: _Site) -> Callable[..., Any]:
 
 
 def _asynchronous(fn: Callable[..., Any], site: _Site) -> Callable[..., Coroutine[Any, Any, Any]]:
-    runtime, state, feature = RUNTIME, STATE, site.feature
+    runtime, feature = RUNTIME, site.feature
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         if not runtime.active:
             return await fn(*args, **kwargs)
-        found = state.flags.table.get(feature)
+        found = in_force().table.get(feature)
         run = site.enter(found)
         if run is None:
             return await fn(*args, **kwargs)

@@ -137,11 +137,17 @@ def _variant(details: FlagDetails[Any] | None) -> str:
     return "(code default)" if details is None or details.variant is None else details.variant
 
 
+def in_force() -> Flags:
+    """The flags, for who reads one. That may be the first here who needs the document, also where flags are known: a
+    forked child has its parent's, and nobody yet who looks for others."""
+    if RUNTIME.pending is not None:
+        RUNTIME.begin()
+    return STATE.flags
+
+
 def unknown(feature: str, /) -> None:
     """A feature was asked for that the flags in force do not have. Told only where there are any."""
     shown = str(feature)[:_LONGEST]
-    if RUNTIME.pending is not None:
-        RUNTIME.begin()  # who asks for features may be the first who needs the document
     if not STATE.ready:
         STATE.complain("", "feature %r was asked for before flags were published: code defaults hold", shown)
         return
