@@ -8,6 +8,8 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers know the name; `typing` is dearer to import than all that stands here
 if TYPE_CHECKING:
     from . import httpx as httpx
+    from .config.features import degradable as degradable
+    from .config.features import features as features
     from .config.settings import configure as configure
     from .core.backoff import Backoff as Backoff
     from .core.backoff import backoff as backoff
@@ -50,8 +52,6 @@ if TYPE_CHECKING:
     from .core.when import When as When
     from .dependency import outbound as outbound
     from .discovery.options import Dns as Dns
-    from .flags.degradable import degradable as degradable
-    from .flags.features import features as features
     from .policies.breaker import CircuitBreaker as CircuitBreaker
     from .policies.bulkhead import Bulkhead as Bulkhead
     from .policies.fallback import Fallback as Fallback
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .telemetry import instrument as instrument
 
 _HOMES = {
+    "config.features": ("degradable", "features"),
     "config.settings": ("configure",),
     "core.backoff": ("Backoff", "backoff"),
     "core.budget": ("Budget",),
@@ -88,8 +89,6 @@ _HOMES = {
     "core.policy": ("Gate", "Policy", "Site", "Wait"),
     "core.when": ("ANY_ERROR", "TRANSIENT", "When"),
     "discovery.options": ("Dns",),
-    "flags.degradable": ("degradable",),
-    "flags.features": ("features",),
     "policies.breaker": ("CircuitBreaker",),
     "policies.bulkhead": ("Bulkhead",),
     "policies.fallback": ("Fallback",),

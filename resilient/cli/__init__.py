@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -14,4 +15,7 @@ def main() -> None:
             raise
         sys.stderr.write(f"resilient needs {exc.name}: pip install 'resilient-client[cli]'\n")
         sys.exit(2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A document may have characters that the place where this goes does not: better escaped than cut off.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="resilient")

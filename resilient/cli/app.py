@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import re
 import sys
 import time
 from dataclasses import asdict, replace
@@ -159,9 +160,12 @@ def schema() -> None:
 def _host(name: str) -> str:
     if "/" not in name and name.count(":") != 1:
         return name.removeprefix("[").removesuffix("]")  # as IPv6 stands in a URL
-    host, _, port = (name.partition("://")[2] or name).partition("/")[0].partition(":")
+    # Not shown as it is: a URL may have a password, and this ends up in logs.
+    place = re.split("[/?#]", name.partition("://")[2] or name)[0].rpartition("@")[2]
+    address, _, rest = place.removeprefix("[").partition("]")  # as IPv6 stands in a URL
+    host, _, port = (address, "", rest.removeprefix(":")) if place.startswith("[") else place.partition(":")
     instead = f"resilient resolve {host or 'payments.shop.svc'}{f' --port {port}' if port else ''}"
-    _refuse(f"NAME: {name!r} is not a host alone; write {instead}")
+    _refuse(f"NAME: this is not a host alone; write {instead}")
 
 
 def _port(port: str) -> int | str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from ..config.live import Live, find_leaf
 from ..config.loader import snapshot_of
 from ..config.sections import SECTIONS
 from ..config.snapshot import Snapshot
-from ..config.source import SUFFIXES, Directory, Files
+from ..config.source import MOST_BYTES, SUFFIXES, Directory, Files
 from ..core.errors import ConfigError, DocumentError
 from ..core.pipeline import Pipeline
 from ..core.registry import Registry
@@ -86,16 +88,27 @@ def read(path: Path) -> Snapshot:
     Raises:
         ConfigError: there is none; a `DocumentError` where it is wrong.
     """
-    if path.is_dir():
-        files = Directory(path).read()
-    elif path.suffix not in SUFFIXES:
-        raise ConfigError(f"{path} does not end in {', '.join(SUFFIXES)}: no service would read it")
-    else:
-        try:
-            files = Files({path.name: path.read_bytes()}, "")
-        except OSError as exc:
-            raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            files = Directory(path).read()
+        elif path.suffix not in SUFFIXES:
+            raise ConfigError(f"{path} does not end in {', '.join(SUFFIXES)}: no service would read it")
+        elif not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
+            raise ConfigError(f"{path} is no ordinary file: no service would read it")
+        else:
+            files = Files({path.name: _content(path)}, "")
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
     return snapshot_of(files, SECTIONS)
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ConfigError(f"{path} has more than {MOST_BYTES:,} bytes: no service would read it")
+    return content
 
 
 def check(path: Path) -> Checked:
@@ -139,6 +152,12 @@ def _live(name: str, snapshot: Snapshot, environment: Environment | None = None)
     return Live(registry, environment), pipeline
 
 
+def _unknown(name: str, targets: list[str]) -> str:
+    said = f"the document says nothing of {name!r}"
+    near = difflib.get_close_matches(name, targets, 1)
+    return f"{said}; it has {near[0]!r}" if near else said
+
+
 def _flags(snapshot: Snapshot) -> Flags:
     return next(part for _, part in snapshot.parts if isinstance(part, Flags))
 
@@ -174,4 +193,6 @@ def explain(key: str, path: Path, environ: Mapping[str, str]) -> Explained:
         "preset": "standard() makes it of the numbers above it; what the service's code says stands above that",
         "code": "standard() as it comes; what the service's code says stands above that",
     }[found.layer]
+    if name not in snapshot.targets:
+        why = f"{why}; {_unknown(name, list(snapshot.targets))}"
     return Explained(key, found.value, found.layer, found.place, why)

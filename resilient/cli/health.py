@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.environment import PREFIX, read_environment
+from ..config.center import PREFIX
 from ..core.errors import ConfigError
 from ..discovery.options import Dns, detect, read_resolv_conf
 
@@ -147,7 +147,11 @@ def variables(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _number(variable: str, given: str) -> Finding:
     try:
+        from ..config.environment import read_environment  # what it needs may be what is not installed
+
         read_environment({variable: given})
+    except ImportError as exc:
+        return Finding(variable, "warning", f"{given}; it cannot be checked without {exc.name}")
     except ConfigError as exc:
         return Finding(variable, "bad", str(exc), "mend it: no service with this variable starts")
     return Finding(variable, "ok", f"{given}; it holds where the config document says nothing")

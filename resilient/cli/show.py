@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .documents import Checked, Explained
-from .health import Finding
-from .lookups import Asked, Resolved
+if TYPE_CHECKING:  # what reads documents may be what is not installed, and `doctor` is to say so
+    from .documents import Checked, Explained
+    from .health import Finding
+    from .lookups import Asked, Resolved
 
 MOST_ROWS = 20
 """Records and endpoints that are shown of one answer."""

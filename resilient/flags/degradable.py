@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from types import CoroutineType
 from typing import Any, Final, Generic, Never, ParamSpec, TypeVar, overload
 
 from ..core.errors import FeatureDisabled, PolicyError
@@ -13,7 +14,7 @@ from ..core.pipeline import is_async, refuse_generators
 from ..policies.fallback.state import maker
 from .context import note
 from .snapshot import FlagDetails
-from .state import STATE, unknown
+from .state import STATE, in_force, unknown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,6 +119,7 @@ def degradable(
 
     Raises:
         PolicyError: when decorating: something of the wrong kind, an async variant for a sync function, a generator.
+            From a call: a plain ``def`` gave a coroutine.
         FeatureDisabled: from a call: the feature is off, and there is no fallback.
 
     The function itself runs at level 0, while the document does not know the feature, and where it is degraded to a
@@ -146,7 +148,7 @@ class _Site:
         self.variants = degradable.variants
         self.fallback = None if degradable.fallback is REJECT else maker(degradable.fallback)
         if not is_async(fn):
-            for name, each in {**degradable.variants, "fallback": degradable.fallback}.items():
+            for name, each in [*degradable.variants.items(), ("fallback", degradable.fallback)]:
                 if callable(each) and is_async(each):
                     raise PolicyError(
                         f"degradable: {self.operation} is sync and its {name} is async; write a sync one for it"
@@ -163,8 +165,7 @@ class _Site:
         elif found.variant is not None:
             run = self._stand_in(found, found.variant)
             if run is not None:
-                if found.level is not None:
-                    note(self.feature, found.variant)
+                self._note(found)
                 return run
         self.tell(found, "normal")
         return None
@@ -178,6 +179,7 @@ class _Site:
             error = self._disabled(found, variant)
             if fallback is not None:
                 return lambda *args, **kwargs: fallback(args, kwargs, error)
+            self._note(found)  # whoever answers all the same answers without it
             if RUNTIME.listeners:
                 emit(Rejection(self.feature, self.operation, by="degradation", reason=error.reason))
             raise error
@@ -191,6 +193,10 @@ class _Site:
             )
         return None
 
+    def _note(self, found: FlagDetails[Any]) -> None:
+        if found.level is not None and found.variant is not None:
+            note(self.feature, found.variant)
+
     def _disabled(self, found: FlagDetails[Any], variant: str) -> FeatureDisabled:
         why = "by the document" if found.level is None else f"at level {found.level}"
         return FeatureDisabled(
@@ -202,6 +208,13 @@ class _Site:
             variant=variant,
         )
 
+    def refuse_coroutine(self, result: Coroutine[Any, Any, Any], who: str) -> PolicyError:
+        """It would be awaited while the function runs, and not while a plain value stands in for it."""
+        result.close()
+        return PolicyError(
+            f"degradable: {self.operation} is a plain `def`, and {who} returned a coroutine; write `async def`"
+        )
+
     def tell(self, found: FlagDetails[Any] | None, path: str) -> None:
         if RUNTIME.listeners:
             variant, cause = (None, "code_default") if found is None else (found.variant, found.cause)
@@ -209,17 +222,22 @@ class _Site:
 
 
 def _synchronous(fn: Callable[..., Any], site: _Site) -> Callable[..., Any]:
-    runtime, state, feature = RUNTIME, STATE, site.feature
+    runtime, feature = RUNTIME, site.feature
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if not runtime.active:
             return fn(*args, **kwargs)
-        found = state.flags.table.get(feature)
+        found = in_force().table.get(feature)
         run = site.enter(found)
         if run is None:
-            return fn(*args, **kwargs)
+            result = fn(*args, **kwargs)
+            if result.__class__ is CoroutineType:
+                raise site.refuse_coroutine(result, "it")
+            return result
         try:
             result = run(*args, **kwargs)
+            if result.__class__ is CoroutineType:
+                raise site.refuse_coroutine(result, "what stands in for it")
         except Exception:
             site.tell(found, "fallback_error")
             raise
@@ -230,12 +248,12 @@ def _synchronous(fn: Callable[..., Any], site: _Site) -> Callable[..., Any]:
 
 
 def _asynchronous(fn: Callable[..., Any], site: _Site) -> Callable[..., Coroutine[Any, Any, Any]]:
-    runtime, state, feature = RUNTIME, STATE, site.feature
+    runtime, feature = RUNTIME, site.feature
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         if not runtime.active:
             return await fn(*args, **kwargs)
-        found = state.flags.table.get(feature)
+        found = in_force().table.get(feature)
         run = site.enter(found)
         if run is None:
             return await fn(*args, **kwargs)

@@ -272,6 +272,11 @@ class _Parser:
                 field = "state" if new.disabled else "defaultVariant"
                 message = f"{key!r} is protected, and here it is not, and has another {field}"
                 self._read.wrong(message, (*place, field), _FIRST)
+            elif new.default is not None and new.variants[new.default] != old.variants[new.default]:
+                message = (
+                    f"{key!r} is protected, and here it is not, and its {new.default!r} has another value"
+                )
+                self._read.wrong(message, (*place, "variants", new.default), _FIRST)
 
     def _ladder(
         self, key: str, text: str, default: str | None, variants: dict[str, Any], pointer: Pointer

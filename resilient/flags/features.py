@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, overload
 
 from .context import Collecting, note, noted
 from .snapshot import FlagDetails
-from .state import STATE, unknown
+from .state import STATE, in_force, unknown
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Features:
             key: the feature.
             default: what holds where the document does not know it, or leaves it to the code.
         """
-        found = STATE.flags.table.get(key)
+        found = in_force().table.get(key)
         if found is None or found.variant is None:
             return _own(found, key, default)
         if found.level is not None:
@@ -50,7 +50,7 @@ class Features:
             key: the feature.
             default: what holds where the document does not know it, or leaves it to the code.
         """
-        found = STATE.flags.table.get(key)
+        found = in_force().table.get(key)
         if found is None or found.variant is None:
             return _own(found, key, default)
         if found.level is not None:
@@ -71,7 +71,7 @@ class Features:
 
         An object (a dict) is the caller's own copy.
         """
-        found = STATE.flags.table.get(key)
+        found = in_force().table.get(key)
         if found is None:
             unknown(key)
             code = "FLAG_NOT_FOUND" if STATE.ready else "PROVIDER_NOT_READY"
@@ -96,7 +96,7 @@ class Features:
 
     def level(self) -> int:
         """The level in force: 0 is the normal one, in which nothing is degraded."""
-        return STATE.flags.level
+        return in_force().level
 
     def collecting(self) -> Collecting:
         """A block, ``with`` in sync and async code alike, which collects the features that were met in a degraded

@@ -16,7 +16,8 @@ from ..core.forks import tell_after_fork
 from .snapshot import FlagDetails, Flags
 
 MOST_COMPLAINTS = 100
-"""Lines in the log about features that the document and the code see differently, until another is published."""
+"""Lines in the log about features that the document and the code see differently, until another is published; and as
+many about names that no document has, which may come from outside."""
 _LONGEST = 100  # characters of a feature's name that came from who knows where
 _MOST_SHOWN = 10  # changes that are told one by one in a line of the log
 
@@ -36,6 +37,7 @@ class State:
         self._lock = threading.RLock()
         self.flags = NOTHING  # replaced under _lock
         self._complaints: set[str] = set()  # guarded by _lock
+        self._strangers: set[str] = set()  # guarded by _lock
         tell_after_fork(self)
 
     def after_fork(self) -> None:
@@ -52,17 +54,23 @@ class State:
             old = self.flags if self.ready else Flags(flags.flags, flags.levels)
             self.flags = flags
             self._complaints.clear()
+            self._strangers.clear()
         return old
 
-    def complain(self, subject: str, message: str, *args: object) -> None:
-        """Write a line about ``subject``, if that is the first since the last document; not of many subjects."""
-        if subject in self._complaints or len(self._complaints) > MOST_COMPLAINTS:
+    def complain(self, subject: str, message: str, *args: object, stranger: bool = False) -> None:
+        """Write a line about ``subject``, if that is the first since the last document; not of many subjects.
+
+        Args:
+            stranger: the subject is a name that no document has: however many there are, they hide none that one has.
+        """
+        seen = self._strangers if stranger else self._complaints
+        if subject in seen or len(seen) > MOST_COMPLAINTS:
             return
         with self._lock:
-            if subject in self._complaints or len(self._complaints) > MOST_COMPLAINTS:
+            if subject in seen or len(seen) > MOST_COMPLAINTS:
                 return
-            self._complaints.add(subject)
-            last = len(self._complaints) > MOST_COMPLAINTS
+            seen.add(subject)
+            last = len(seen) > MOST_COMPLAINTS
         if last:
             logger().warning("further disagreements between code and flags are not logged")
         else:
@@ -137,14 +145,20 @@ def _variant(details: FlagDetails[Any] | None) -> str:
     return "(code default)" if details is None or details.variant is None else details.variant
 
 
+def in_force() -> Flags:
+    """The flags, for who reads one. That may be the first here who needs the document, also where flags are known: a
+    forked child has its parent's, and nobody yet who looks for others."""
+    if RUNTIME.pending is not None:
+        RUNTIME.begin()
+    return STATE.flags
+
+
 def unknown(feature: str, /) -> None:
     """A feature was asked for that the flags in force do not have. Told only where there are any."""
     shown = str(feature)[:_LONGEST]
-    if RUNTIME.pending is not None:
-        RUNTIME.begin()  # who asks for features may be the first who needs the document
     if not STATE.ready:
         STATE.complain("", "feature %r was asked for before flags were published: code defaults hold", shown)
         return
-    STATE.complain(shown, "feature %r is in no document: the code's default holds", shown)
+    STATE.complain(shown, "feature %r is in no document: the code's default holds", shown, stranger=True)
     if RUNTIME.listeners:
         emit(FeatureUnknown(shown, "unknown"))

@@ -94,6 +94,7 @@ def test_what_the_preset_could_not_take_is_a_warning(good: Path) -> None:
     [("none.yaml", "cannot be read: No such file"), ("notes.txt", "does not end in .json, .yaml, .yml")],
 )
 def test_what_is_no_document(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "notes.txt").touch()
     done = run("check", str(tmp_path / name))
     assert done.status == 1
     assert says in done.out

@@ -211,7 +211,7 @@ def test_names_from_outside_fill_neither_the_memory_nor_the_log(caplog: pytest.L
         assert (
             caplog.records[-1].getMessage() == "further disagreements between code and flags are not logged"
         )
-        assert sum(map(len, STATE._complaints)) <= (MOST_COMPLAINTS + 1) * 100
+        assert sum(map(len, STATE._strangers)) <= (MOST_COMPLAINTS + 1) * 100
         assert max(len(record.getMessage()) for record in caplog.records) < 200
         assert max(len(event.dependency) for event in seen.events) == 100
 

@@ -90,7 +90,7 @@ def test_many_threads_that_ask_for_unknown_features_are_logged_within_the_bound(
     caplog.clear()
     race(*[lambda at=at: [features.enabled(f"{at}-{n}") for n in range(200)] for at in range(8)])  # type: ignore[misc]
     assert len(caplog.records) == MOST_COMPLAINTS + 1
-    assert len(STATE._complaints) == MOST_COMPLAINTS + 1
+    assert len(STATE._strangers) == MOST_COMPLAINTS + 1
 
 
 def test_a_lock_that_another_thread_held_is_free_in_the_child() -> None:
