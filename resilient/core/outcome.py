@@ -69,6 +69,8 @@ class Report:
         why_not_retried: why no further attempt was made; None while nobody has decided.
         transient: whether trying again may help; None where the binding that made the report does not know.
         verdict: what admission policies are to make of the failure.
+        replayed: whether the server says that the answer is one that it gave before, to an earlier request with the
+            same idempotency key.
     """
 
     evidence: Evidence = Evidence.UNKNOWN
@@ -78,6 +80,7 @@ class Report:
     why_not_retried: str | None = None
     transient: bool | None = None
     verdict: Verdict = FAILURE
+    replayed: bool = False
 
 
 def report_of(exc: BaseException, /) -> Report | None:

@@ -1,0 +1,100 @@
+"""What is done with what an answer says: of a quota, of the key, of a replay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..core.backoff import Backoff
+from ..core.events import logger
+from ..core.keys import shown
+from ..core.outcome import Report
+from ..policies.retry.options import RETRY_AFTER_CEILING
+from .hints import Finding, answer
+from .logical import STATE, Dependency, Logical
+from .quota import empty_for
+
+STILL_RUNS = Backoff(0.25, cap=2.0)
+"""How long to wait where the first request with the key still runs, and the server does not say how long."""
+
+
+def look(dependency: Dependency, response: Any, logical: Logical, /, *, one_place: bool) -> Finding | None:
+    """What an error answer says; what it says of the whole service is kept in mind.
+
+    Args:
+        one_place: whether everything goes to one endpoint. Of several, one may have a limit of its own.
+    """
+    stream = response.stream
+    found = answer(
+        response.status_code,
+        response.headers,
+        profile=dependency.profile,
+        keyed=logical.key is not None,
+        content=b"".join(stream) if isinstance(stream, dependency.binding.sdk.ByteStream) else None,
+        wall=dependency.clock.time,
+    )
+    if found is None:
+        return None
+    if found.key == "in_progress" and found.retry_after is None:
+        found = found._replace(retry_after=STILL_RUNS.delay(logical.attempts))
+    if found.quota is not None or (response.status_code == 429 and one_place):
+        hold(dependency, found.retry_after)
+    return found
+
+
+def look_at_good(dependency: Dependency, response: Any, logical: Logical, /) -> None:
+    """What a good answer says, where the profile has words for it."""
+    profile, headers = dependency.profile, response.headers
+    if logical.key is not None and profile.is_replay(headers):
+        response.extensions[STATE] = replace(response.extensions[STATE], replayed=True)
+    if profile.quota is not None:
+        hold(dependency, empty_for(headers, dependency.clock.time, profile.quota))
+
+
+def hold(dependency: Dependency, seconds: float | None, /) -> None:
+    """The service takes no call for so long: the rate limit lets none through until then. No server can make that
+    longer than the longest ``Retry-After`` that is waited for."""
+    if seconds and dependency.limit is not None:
+        dependency.limit.hold(min(seconds, RETRY_AFTER_CEILING))
+
+
+def tell(
+    dependency: Dependency, response: Any, found: Finding | None, logical: Logical, span: Any, /
+) -> None:
+    """The span of an attempt that was answered ends."""
+    if span.recording and logical.key is not None:
+        said: dict[str, Any] = {}
+        if dependency.profile.is_replay(response.headers):
+            said["resilient.idempotency.replayed"] = True
+        if found is not None and found.key is not None:
+            said["resilient.idempotency.outcome"] = found.key
+        if said:
+            span.note(said)
+    span.end(status=response.status_code)
+
+
+def key_error(
+    dependency: Dependency, kind: str, request: Any, response: Any, logical: Logical, report: Report, /
+) -> Exception | None:
+    """The error for an answer that speaks of the key; None where the answer says it best itself."""
+    if kind == "unknown":
+        return None
+    key, operation = logical.key, dependency.operation(request, logical)
+    if kind == "reused":
+        logger().error(
+            "%s: %s was refused: its idempotency key (hash %s) was used for another request",
+            dependency.name,
+            operation,
+            "-" if key is None else shown(key),
+        )
+    return dependency.binding.key_error(
+        kind,
+        request,
+        response,
+        report,
+        dependency=dependency.name,
+        operation=operation,
+        idempotency_key=key,
+        attempts=logical.attempts,
+        first_sent=dependency.first_sent(logical),
+    )
