@@ -170,12 +170,11 @@ class Base:
         self._left(attempt)
         if attempt.span is not None:
             attempt.span.end(error=exc)
-        if not isinstance(exc, Exception):
-            attach(
-                exc, evidence=found.evidence
-            )  # what ended it may be our own time-out, which keeps the report
-            return False
         spent = attempt.body is not None and attempt.body.started and not attempt.body.replayable
+        if not isinstance(exc, Exception):
+            # What ended it may be our own time-out, which keeps the report.
+            attach(exc, evidence=found.evidence, why_not_retried="body" if spent else None)
+            return False
         attach(
             exc,
             evidence=found.evidence,
