@@ -62,7 +62,8 @@ class Report:
     """What happened to a call that failed; stands on the exception as ``exc.resilient``.
 
     Attributes:
-        evidence: how far the last attempt got; over HTTP UNKNOWN where that is so of any attempt.
+        evidence: how far the last attempt got; over HTTP UNKNOWN where that is so of any attempt, and ANSWERED where an
+            earlier one was answered by a failure and the last one provably did nothing.
         attempts: how many times the call was tried; 0 where it was turned away before the first time.
         endpoint: ``host:port`` of the last attempt, where one is known.
         retry_after: seconds that the peer asked us to wait, 0 or more, where it did.

@@ -52,8 +52,9 @@ class Logical:
         tried: the endpoints that were, the last one last.
         fresh: whether the next attempt must not use a connection that was used before.
         evidence: how far the last attempt got.
-        unknown_since: when the first attempt began that may have happened and of which nothing is known, by the clock;
-            None: there is none.
+        unknown: whether of an attempt nothing is known.
+        maybe_since: when the first attempt began that may have happened, by the clock: nothing is known of it, or it
+            was answered by a failure. None: there is none.
         address: the endpoint of the last attempt.
         attempt: the last one, from before it was sent anywhere.
         repeatable: whether the request may be sent again after it may have happened.
@@ -80,11 +81,12 @@ class Logical:
         "hops",
         "key",
         "made_key",
+        "maybe_since",
         "redirected",
         "repeatable",
         "response",
         "tried",
-        "unknown_since",
+        "unknown",
     )
 
     def __init__(self) -> None:
@@ -96,7 +98,8 @@ class Logical:
         self.tried: list[Any] = []
         self.fresh = False
         self.evidence = Evidence.NOT_SENT
-        self.unknown_since: float | None = None
+        self.unknown = False
+        self.maybe_since: float | None = None
         self.address: str | None = None
         self.repeatable = False
         self.body: Any = None
@@ -150,19 +153,23 @@ class Logical:
     def ended(self, evidence: Evidence) -> None:
         """The attempt is over."""
         self.evidence = evidence
-        if evidence is Evidence.UNKNOWN and self.unknown_since is None:
-            self.unknown_since = self.attempt.began
+        if evidence is Evidence.UNKNOWN:
+            self.unknown = True
+            self.may_have_happened()
 
-    @property
-    def unknown(self) -> bool:
-        """Whether an attempt may have happened, and nothing is known of it."""
-        return self.unknown_since is not None
+    def may_have_happened(self) -> None:
+        """The attempt may have."""
+        if self.maybe_since is None:
+            self.maybe_since = self.attempt.began
 
     @property
     def weakest(self) -> Evidence:
         """How far the call may have got: no later attempt that failed makes good what is not known of an earlier
         one."""
-        return Evidence.UNKNOWN if self.unknown else self.evidence
+        if self.unknown:
+            return Evidence.UNKNOWN
+        earlier = self.maybe_since is not None and self.evidence.proves_nothing_happened
+        return Evidence.ANSWERED if earlier else self.evidence
 
     def good_report(self) -> Report:
         """The report on a call that succeeded."""
@@ -287,7 +294,8 @@ class Dependency:
         if options.deadline is not None:
             logical.deadline = now + min(options.deadline, self.total or options.deadline)
         if options.first_sent is not None:
-            logical.unknown_since = now - max(0.0, self.clock.time() - options.first_sent)
+            logical.unknown = True
+            logical.maybe_since = now - max(0.0, self.clock.time() - options.first_sent)
         return logical
 
     def operation(self, request: Any, logical: Logical) -> str:
@@ -353,7 +361,7 @@ class Dependency:
         options = logical.options
         if options is not None and options.first_sent is not None:
             return options.first_sent
-        since = logical.unknown_since
+        since = logical.maybe_since
         return None if since is None else self.clock.time() - (self.clock.monotonic() - since)
 
     def strip_key(self, request: Any, logical: Logical) -> None:
@@ -398,7 +406,7 @@ class Dependency:
             self._say_what_ran_out(exc, logical, outer, unsaid=logical.hops > 1 or has_deadline)
         on_the_way = isinstance(exc, (TimedOut, Rejected, binding.sdk.TransportError))
         operation = self.operation(request, logical)
-        if on_the_way and logical.unknown and not self._is_idempotent(request, logical):
+        if on_the_way and logical.maybe_since is not None and not self._is_idempotent(request, logical):
             return binding.outcome_unknown(
                 exc,
                 request,

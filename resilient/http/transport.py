@@ -230,6 +230,8 @@ class Base:
     def _as_failure(
         self, response: Any, unfinished: Unfinished[Any] | None, found: Finding, logical: Logical
     ) -> Answered:
+        if found.evidence is Evidence.ANSWERED and found.key is None:
+            logical.may_have_happened()  # a failure says nothing of what was done before it
         error = Answered(response, unfinished, found.key)
         spent = logical.body is not None and logical.body.started and not logical.body.replayable
         attach(
