@@ -62,9 +62,12 @@ def tell(
     dependency: Dependency, response: Any, found: Finding | None, logical: Logical, span: Any, /
 ) -> None:
     """The span of an attempt that was answered ends."""
-    if span.recording and logical.key is not None:
+    if span.recording:
         said: dict[str, Any] = {}
-        if dependency.profile.is_replay(response.headers):
+        version = response.extensions.get("http_version")
+        if isinstance(version, bytes) and version.startswith(b"HTTP/"):
+            said["network.protocol.version"] = version[5:].decode("ascii", "replace")
+        if logical.key is not None and dependency.profile.is_replay(response.headers):
             said["resilient.idempotency.replayed"] = True
         if found is not None and found.key is not None:
             said["resilient.idempotency.outcome"] = found.key
