@@ -18,7 +18,14 @@ STILL_RUNS = Backoff(0.25, cap=2.0)
 """How long to wait where the first request with the key still runs, and the server does not say how long."""
 
 
-def look(dependency: Dependency, response: Any, logical: Logical, /, *, one_place: bool) -> Finding | None:
+def has_key(dependency: Dependency, request: Any, /) -> bool:
+    """Whether this request has a key; the call may have one that does not go with it (after a 303)."""
+    return dependency.profile.header in request.headers
+
+
+def look(
+    dependency: Dependency, request: Any, response: Any, logical: Logical, /, *, one_place: bool
+) -> Finding | None:
     """What an error answer says; what it says of the whole service is kept in mind.
 
     Args:
@@ -29,12 +36,19 @@ def look(dependency: Dependency, response: Any, logical: Logical, /, *, one_plac
         response.status_code,
         response.headers,
         profile=dependency.profile,
-        keyed=logical.key is not None,
+        keyed=has_key(dependency, request),
         content=b"".join(stream) if isinstance(stream, dependency.binding.sdk.ByteStream) else None,
         wall=dependency.clock.time,
     )
     if found is None:
         return None
+    if found.key == "reused":
+        logger().error(
+            "%s: %s was refused: its idempotency key (hash %s) was used for another request",
+            dependency.name,
+            dependency.operation(request, logical),
+            "-" if logical.key is None else shown(logical.key),
+        )
     if found.key == "in_progress" and found.retry_after is None:
         found = found._replace(retry_after=STILL_RUNS.delay(logical.attempts))
     if found.quota is not None or (response.status_code == 429 and one_place):
@@ -42,10 +56,10 @@ def look(dependency: Dependency, response: Any, logical: Logical, /, *, one_plac
     return found
 
 
-def look_at_good(dependency: Dependency, response: Any, logical: Logical, /) -> None:
+def look_at_good(dependency: Dependency, request: Any, response: Any, /) -> None:
     """What a good answer says, where the profile has words for it."""
     profile, headers = dependency.profile, response.headers
-    if logical.key is not None and profile.is_replay(headers):
+    if profile.is_replay(headers) and has_key(dependency, request):
         response.extensions[STATE] = replace(response.extensions[STATE], replayed=True)
     if profile.quota is not None:
         hold(dependency, empty_for(headers, dependency.clock.time, profile.quota))
@@ -58,16 +72,14 @@ def hold(dependency: Dependency, seconds: float | None, /) -> None:
         dependency.limit.hold(min(seconds, RETRY_AFTER_CEILING))
 
 
-def tell(
-    dependency: Dependency, response: Any, found: Finding | None, logical: Logical, span: Any, /
-) -> None:
+def tell(dependency: Dependency, request: Any, response: Any, found: Finding | None, span: Any, /) -> None:
     """The span of an attempt that was answered ends."""
     if span.recording:
         said: dict[str, Any] = {}
         version = response.extensions.get("http_version")
         if isinstance(version, bytes) and version.startswith(b"HTTP/"):
             said["network.protocol.version"] = version[5:].decode("ascii", "replace")
-        if logical.key is not None and dependency.profile.is_replay(response.headers):
+        if dependency.profile.is_replay(response.headers) and has_key(dependency, request):
             said["resilient.idempotency.replayed"] = True
         if found is not None and found.key is not None:
             said["resilient.idempotency.outcome"] = found.key
@@ -82,22 +94,14 @@ def key_error(
     """The error for an answer that speaks of the key; None where the answer says it best itself."""
     if kind == "unknown":
         return None
-    key, operation = logical.key, dependency.operation(request, logical)
-    if kind == "reused":
-        logger().error(
-            "%s: %s was refused: its idempotency key (hash %s) was used for another request",
-            dependency.name,
-            operation,
-            "-" if key is None else shown(key),
-        )
     return dependency.binding.key_error(
         kind,
         request,
         response,
         report,
         dependency=dependency.name,
-        operation=operation,
-        idempotency_key=key,
+        operation=dependency.operation(request, logical),
+        idempotency_key=logical.key,
         attempts=logical.attempts,
         first_sent=dependency.first_sent(logical),
     )

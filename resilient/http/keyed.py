@@ -41,8 +41,8 @@ def guard_window(dependency: Any, options: RequestOptions, request: Any, logical
         WindowExceeded: the last attempt of the call could come after the server has forgotten the key.
     """
     window = dependency.profile.window
-    if window is None or options.first_sent is None:
-        return
+    if window is None or options.first_sent is None or logical.attempts:
+        return  # of a call that has begun the whole fits
     age = dependency.clock.time() - options.first_sent
     if age + dependency.total <= window:  # a client with window= has a total
         return

@@ -202,12 +202,12 @@ class Base:
             and endpoints.untried(logical.tried)
         )
 
-    def _answered(self, response: Any, attempt: Attempt, logical: Logical) -> Any:
+    def _answered(self, request: Any, response: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""
         status, found = response.status_code, None
         if status >= 400:
             one = not isinstance(self.endpoints, Endpoints)
-            found = answers.look(self.dependency, response, logical, one_place=one)
+            found = answers.look(self.dependency, request, response, logical, one_place=one)
         logical.ended(Evidence.ANSWERED if found is None else found.evidence)
         stream, unfinished, error = response.stream, None, None
         if isinstance(stream, ResponseBody):
@@ -216,7 +216,7 @@ class Base:
             error = self._as_failure(response, unfinished, found, logical)
         self._heard(attempt, found, error)
         if attempt.span is not None:
-            answers.tell(self.dependency, response, found, logical, attempt.span)
+            answers.tell(self.dependency, request, response, found, attempt.span)
         if unfinished is not None:
             unfinished.on_end(lambda exc: self._left(attempt))  # it loads the endpoint until then
             stream.on_end = unfinished.end
@@ -280,7 +280,7 @@ class Base:
         if response is logical.response:
             response.extensions[STATE] = logical.good_report()
             if self.dependency.reads:
-                answers.look_at_good(self.dependency, response, logical)
+                answers.look_at_good(self.dependency, request, response)
         else:
             self.dependency.stood_in(response, logical)
         logical.hop_ended(request, response)
@@ -376,7 +376,7 @@ class SyncTransport(Base):
                     if self._failed(exc, attempt, request, logical):
                         continue
                     raise
-                return self._answered(response, attempt, logical)
+                return self._answered(request, response, attempt, logical)
             except Answered:
                 raise
             except BaseException:
@@ -452,7 +452,7 @@ class AsyncTransport(Base):
                     if self._failed(exc, attempt, request, logical):
                         continue
                     raise
-                return self._answered(response, attempt, logical)
+                return self._answered(request, response, attempt, logical)
             except Answered:
                 raise
             except BaseException:

@@ -28,7 +28,7 @@ from resilient import (
 )
 from resilient.core.outcome import Evidence
 from resilient.http.profiles import Profile, Signal
-from resilient.testing import ManualClock, Origin, answer
+from resilient.testing import ManualClock, Origin, answer, slow
 from resilient.testing.behaviours import Behaviour
 from tests.http.calls import Caller, both, policies, report, seen_keys
 
@@ -160,6 +160,21 @@ def origin_body(step: Behaviour) -> bytes:
     """What the step answers with, asked for without us."""
     with Origin(step) as origin:
         return httpx.post(origin.url).content
+
+
+@both
+def test_after_a_redirect_to_get_nothing_is_said_of_the_key(mode: str, manual_clock: ManualClock) -> None:
+    with (
+        Origin(clock=manual_clock) as origin,
+        Caller(mode, origin.url, manual_clock, profile=STRIPE, follow_redirects=True) as caller,
+    ):
+        origin.script(answer(303, headers={"Location": "/receipt"}), answer(409, b"gone"))
+        assert caller.post().status_code == 409
+        origin.script(
+            answer(303, headers={"Location": "/receipt"}),
+            answer(200, headers={"Idempotent-Replayed": "true"}),
+        )
+        assert not report(caller.post()).replayed
 
 
 # ------------------------------------------------------------------------------------------------ reused, missing
@@ -311,6 +326,11 @@ def test_a_key_that_the_server_has_forgotten_is_not_sent(mode: str, manual_clock
         assert report(exc).evidence is Evidence.UNKNOWN
         assert len(origin.requests) == 1
         assert type(pickle.loads(pickle.dumps(exc))) is type(exc)
+        # A call that began in time goes on over its hops.
+        with Caller(mode, origin.url, manual_clock, profile=STRIPE, follow_redirects=True) as other:
+            late = {"idempotency_key": "order-8", "first_sent": manual_clock.time() - 86_390.0}
+            origin.script(slow(1.0, answer(307, headers={"Location": "/next"})))
+            assert other.post(extensions={"resilient": late}).status_code == 200
         # Where nobody knows how long it is kept, the caller's word is all there is.
         with Caller(mode, origin.url, manual_clock, profile="supported") as other:
             assert other.post(extensions={"resilient": mine}).status_code == 200
