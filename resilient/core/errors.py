@@ -195,11 +195,13 @@ class IdempotencyError(ResilientError):
         idempotency_key: the key; None where none was sent.
         attempts: how many times it was tried.
         first_sent: as of `OutcomeUnknown`, where something may have happened.
+        response: the client's, where there was an answer; None in another process.
     """
 
     idempotency_key: str | None = None
     attempts: int = 0
     first_sent: float | None = None
+    response: Any = None
 
 
 class InProgress(IdempotencyError):

@@ -223,6 +223,4 @@ def _rebuild(
     error: ResilientError = cls.__new__(cls)
     error.args = args
     error.__dict__.update(fields, _request=None)
-    if issubclass(ours, IdempotencyError):
-        error.__dict__["response"] = None  # it was the other process's
     return error
