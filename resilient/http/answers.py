@@ -31,13 +31,12 @@ def look(
     Args:
         one_place: whether everything goes to one endpoint. Of several, one may have a limit of its own.
     """
-    stream = response.stream
     found = answer(
         response.status_code,
         response.headers,
         profile=dependency.profile,
         keyed=has_key(dependency, request),
-        content=b"".join(stream) if isinstance(stream, dependency.binding.sdk.ByteStream) else None,
+        content=lambda: _content(dependency, response),
         wall=dependency.clock.time,
     )
     if found is None:
@@ -54,6 +53,19 @@ def look(
     if found.quota is not None or (response.status_code == 429 and one_place):
         hold(dependency, found.retry_after)
     return found
+
+
+def _content(dependency: Dependency, response: Any) -> bytes | None:
+    """The body of an answer that was read inside the attempt, unpacked. The answer itself is left as it is: whoever
+    wants its raw bytes may."""
+    sdk, stream = dependency.binding.sdk, response.stream
+    if not isinstance(stream, sdk.ByteStream):
+        return None
+    try:
+        content: bytes = sdk.Response(response.status_code, headers=response.headers, stream=stream).read()
+    except sdk.DecodingError:
+        return None
+    return content
 
 
 def look_at_good(dependency: Dependency, request: Any, response: Any, /) -> None:

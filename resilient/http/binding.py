@@ -5,6 +5,7 @@ with the same names binds by one line."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -170,7 +171,8 @@ class Binding:
         if ours is InProgress:
             error.retry_after = report.retry_after
         if isinstance(response.stream, self.sdk.ByteStream):
-            response.read()
+            with suppress(self.sdk.DecodingError):  # what it says is known by now
+                response.read()
         response.request = request
         error.request, error.response = request, response
         error.__dict__["resilient"] = report

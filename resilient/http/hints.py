@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..core.clock import SYSTEM_CLOCK
 from ..core.outcome import FAILURE, IGNORED, Evidence, Verdict
-from .profiles import PROFILES, Profile
+from .profiles import PROFILES, Content, Profile
 from .quota import STRUCTURED, empty_for
 
 _LONGEST = 128
@@ -49,7 +49,7 @@ def answer(
     *,
     profile: Profile = PROFILES["unknown"],
     keyed: bool = False,
-    content: bytes | None = None,
+    content: Content = lambda: None,
     wall: Callable[[], float] = SYSTEM_CLOCK.time,
 ) -> Finding | None:
     """What an answer says, by its status and headers; None: it is simply an answer.
@@ -57,7 +57,7 @@ def answer(
     Args:
         profile: what the service does with keys, and how it says so.
         keyed: whether the request had a key; only then is a word on one believed.
-        content: the body, where it was read.
+        content: gives the body, where it was read.
         wall: seconds since the epoch, for dates.
     """
     if status < 400:

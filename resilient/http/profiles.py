@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import PolicyError
 
 _HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,128}")  # a token of RFC 9110 5.6.2
+
+_MOST_JSON = 1_048_576
+"""Bytes of an unpacked answer in which a text is looked for."""
+
+Content = Callable[[], bytes | None]
+"""Gives the body of an answer, unpacked; None where it was not read."""
 
 METHODS_WITH_KEY = frozenset({"POST", "PATCH"})
 """Methods that are neither safe nor idempotent (RFC 9110 9.2): the ones that a key is made for."""
@@ -56,14 +62,16 @@ class Signal:
                 f"Signal: at={self.at!r} must be a tuple of names in the answer's JSON; write at=('error', 'type')"
             )
 
-    def matches(self, status: int, content: bytes | None, /) -> bool:
-        """Whether an answer says it. ``content`` is None where it was not read."""
+    def matches(self, status: int, content: Content, /) -> bool:
+        """Whether an answer says it."""
         if status != self.status:
             return False
-        return self.text is None or (content is not None and _found(content, self.at) == self.text)
+        return self.text is None or _found(content(), self.at) == self.text
 
 
-def _found(content: bytes, names: tuple[str, ...]) -> Any:
+def _found(content: bytes | None, names: tuple[str, ...]) -> Any:
+    if content is None or len(content) > _MOST_JSON:
+        return None
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
@@ -153,7 +161,7 @@ class Profile:
         return f'"{key}"' if self.quoted else key
 
     def outcome(
-        self, status: int, headers: Mapping[str, str], content: bytes | None, /, *, keyed: bool
+        self, status: int, headers: Mapping[str, str], content: Content, /, *, keyed: bool
     ) -> str | None:
         """What an error answer says of the key that the request had, or lacked (``keyed``): ``in_progress``,
         ``reused``, ``missing``, ``unknown`` (it will never be known what became of it), or None."""

@@ -177,6 +177,32 @@ def test_after_a_redirect_to_get_nothing_is_said_of_the_key(mode: str, manual_cl
         assert not report(caller.post()).replayed
 
 
+@both
+@pytest.mark.parametrize("packed", ["gzip", "broken", "a bomb"])
+def test_an_answer_that_is_packed(packed: str, mode: str, manual_clock: ManualClock) -> None:
+    import gzip
+
+    body = json.dumps(
+        {"type": PROBLEMS + "key-reused", "detail": "x" * (2_000_000 if packed == "a bomb" else 9)}
+    )
+    data = b"\x00\x01" if packed == "broken" else gzip.compress(body.encode())
+    with (
+        Origin(answer(422, data, {"Content-Encoding": "gzip"}), clock=manual_clock) as origin,
+        Caller(mode, origin.url, manual_clock, profile=NAMED) as caller,
+    ):
+        if packed == "a bomb":
+            assert len(caller.post().content) > 2_000_000
+            return
+        exc = caller.fails("POST")
+        assert isinstance(exc, KeyReused if packed == "gzip" else httpx.DecodingError)
+        if isinstance(exc, KeyReused):
+            assert exc.response.json()["detail"] == "x" * 9
+        elif isinstance(exc, httpx.DecodingError):
+            origin.always(answer(409, data, {"Content-Encoding": "gzip", "Retry-After": "0"}))
+            with Caller(mode, origin.url, manual_clock, profile=STRIPE) as other:
+                assert isinstance(other.fails("POST"), InProgress)
+
+
 # ------------------------------------------------------------------------------------------------ reused, missing
 @both
 @pytest.mark.parametrize(
