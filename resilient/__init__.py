@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from .core.errors import DeadlineExceeded as DeadlineExceeded
     from .core.errors import DocumentError as DocumentError
     from .core.errors import FeatureDisabled as FeatureDisabled
+    from .core.errors import IdempotencyError as IdempotencyError
+    from .core.errors import InProgress as InProgress
+    from .core.errors import KeyRequired as KeyRequired
+    from .core.errors import KeyReused as KeyReused
     from .core.errors import NoEndpoints as NoEndpoints
     from .core.errors import OutcomeUnknown as OutcomeUnknown
     from .core.errors import PolicyError as PolicyError
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from .core.errors import Rejected as Rejected
     from .core.errors import ResilientError as ResilientError
     from .core.errors import TimedOut as TimedOut
+    from .core.errors import WindowExceeded as WindowExceeded
     from .core.events import Event as Event
     from .core.events import is_active as is_active
     from .core.events import set_active as set_active
@@ -75,6 +80,10 @@ _HOMES = {
         "DeadlineExceeded",
         "DocumentError",
         "FeatureDisabled",
+        "IdempotencyError",
+        "InProgress",
+        "KeyRequired",
+        "KeyReused",
         "NoEndpoints",
         "OutcomeUnknown",
         "PolicyError",
@@ -82,6 +91,7 @@ _HOMES = {
         "Rejected",
         "ResilientError",
         "TimedOut",
+        "WindowExceeded",
     ),
     "core.events": ("Event", "is_active", "set_active", "subscribe"),
     "core.outcome": ("Evidence", "Report", "Verdict", "report_of"),

@@ -19,15 +19,27 @@ import httpx
 from .core.clock import Clock
 from .core.policy import Policy
 from .http.binding import Binding
-from .http.body import made_anew
+from .http.body import buffered, made_anew
 from .http.factory import Wiring, around, assemble, depend, refuse_beside_transport, split
-from .http.profiles import Profile
+from .http.options import RequestOptions
+from .http.profiles import Profile, Signal
 from .http.transport import AsyncTransport as _AsyncDriver
 from .http.transport import SyncTransport as _SyncDriver
 from .http.wrapped import AsyncWrapped, SyncWrapped
 from .telemetry import instrument_when_useful
 
-__all__ = ["AsyncTransport", "Profile", "Transport", "async_client", "client", "made_anew", "wrap"]
+__all__ = [
+    "AsyncTransport",
+    "Profile",
+    "RequestOptions",
+    "Signal",
+    "Transport",
+    "async_client",
+    "buffered",
+    "client",
+    "made_anew",
+    "wrap",
+]
 
 BINDING = Binding(__name__, httpx, httpcore)
 

@@ -19,8 +19,8 @@ from ..discovery.options import Dns, detect, read_resolv_conf
 
 OURS = "resilient-client"
 PACKAGES = (
-    "httpx", "httpcore", "dnspython", "limits", "msgspec", "opentelemetry-api", "opentelemetry-sdk", "pybreaker",
-    "pyyaml", "sniffio", "tenacity",
+    "httpx", "httpcore", "dnspython", "http-sf", "limits", "msgspec", "opentelemetry-api", "opentelemetry-sdk",
+    "pybreaker", "pyyaml", "sniffio", "tenacity",
 )  # fmt: skip
 _PREFIX = "RESILIENT_"
 VARIABLES = (

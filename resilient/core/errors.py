@@ -11,6 +11,11 @@
      ├─ TimedOut                    also TimeoutError: one attempt; may be retried
      │   └─ DeadlineExceeded        the whole call; never retried
      ├─ OutcomeUnknown              it may have happened
+     ├─ IdempotencyError            what became of an idempotency key
+     │   ├─ InProgress              the first request with it still runs
+     │   ├─ KeyReused               it was used for another request
+     │   ├─ KeyRequired             the server wants one
+     │   └─ WindowExceeded          the server does not know it any more: nothing was sent
      └─ ConfigError
          ├─ PolicyError             built wrongly
          └─ DocumentError           the config document says something that cannot be
@@ -168,13 +173,57 @@ class OutcomeUnknown(ResilientError):
     Raised by client bindings only, for requests whose method is not idempotent (POST, PATCH), from the last error,
     whose class it has too.
 
+    With `dependency` and `operation` it has all that is needed to ask again, also after a restart: it survives pickle,
+    and its fields go into any table.
+
     Attributes:
-        idempotency_key: the key that was sent, to ask again with after a restart; None where none was.
+        idempotency_key: the key that was sent, to ask again with; None where none was.
         attempts: how many times it was tried.
+        first_sent: when the first of those that may have happened began, in seconds since the epoch by this machine's
+            clock.
     """
 
     idempotency_key: str | None = None
     attempts: int = 1
+    first_sent: float | None = None
+
+
+class IdempotencyError(ResilientError):
+    """What became of an idempotency key. Raised by client bindings, where the service's profile names the signal.
+
+    Attributes:
+        idempotency_key: the key; None where none was sent.
+        attempts: how many times it was tried.
+        first_sent: as of `OutcomeUnknown`, where something may have happened.
+        response: the client's, where there was an answer; None in another process.
+    """
+
+    idempotency_key: str | None = None
+    attempts: int = 0
+    first_sent: float | None = None
+    response: Any = None
+
+
+class InProgress(IdempotencyError):
+    """The first request with this key still runs at the server: it may yet happen. Ask again later, with the same key.
+
+    Attributes:
+        retry_after: seconds after which the server wants to be asked, where it said so.
+    """
+
+    retry_after: float | None = None
+
+
+class KeyReused(IdempotencyError):
+    """The key was used before, for a request with another body: a mistake of the caller's. Nothing was done."""
+
+
+class KeyRequired(IdempotencyError):
+    """The server wants a key, and got none that it knows. Nothing was done."""
+
+
+class WindowExceeded(IdempotencyError):
+    """The server keeps keys for less long than this one is old: sent again it could happen twice. Nothing was sent."""
 
 
 class ConfigError(ResilientError):

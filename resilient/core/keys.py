@@ -27,3 +27,10 @@ def business_key(dependency: str, operation: str, value: str, /) -> str:
 def child_key(parent: str, operation: str, *label: str) -> str:
     """The key of a call made inside another one. A label that was given has one part; one that was counted has two."""
     return str(uuid.uuid5(_NAMESPACE, "\0".join((parent, operation, *label))))
+
+
+def shown(key: str, /) -> str:
+    """What logs and spans show of a key: enough to find its requests, and not enough to ask with it."""
+    import hashlib
+
+    return hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -62,13 +62,16 @@ class Report:
     """What happened to a call that failed; stands on the exception as ``exc.resilient``.
 
     Attributes:
-        evidence: how far the last attempt got; over HTTP UNKNOWN where that is so of any attempt.
+        evidence: how far the last attempt got; over HTTP UNKNOWN where that is so of any attempt, and ANSWERED where an
+            earlier one was answered by a failure and the last one provably did nothing.
         attempts: how many times the call was tried; 0 where it was turned away before the first time.
         endpoint: ``host:port`` of the last attempt, where one is known.
         retry_after: seconds that the peer asked us to wait, 0 or more, where it did.
         why_not_retried: why no further attempt was made; None while nobody has decided.
         transient: whether trying again may help; None where the binding that made the report does not know.
         verdict: what admission policies are to make of the failure.
+        replayed: whether the server says that the answer is one that it gave before, to an earlier request with the
+            same idempotency key.
     """
 
     evidence: Evidence = Evidence.UNKNOWN
@@ -78,6 +81,7 @@ class Report:
     why_not_retried: str | None = None
     transient: bool | None = None
     verdict: Verdict = FAILURE
+    replayed: bool = False
 
 
 def report_of(exc: BaseException, /) -> Report | None:

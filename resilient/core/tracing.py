@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 
 class AttemptSpan(Protocol):
     """One attempt, as a tracer sees it."""
+
+    @property
+    def recording(self) -> bool:
+        """Whether anybody will see what is noted."""
+        ...
+
+    def note(self, attributes: Mapping[str, Any], /) -> None:
+        """Further attributes of its span; not of metrics."""
+        ...
 
     def end(self, *, status: int | None = None, error: BaseException | None = None) -> None:
         """The attempt is over: an answer with this status came, or it failed."""

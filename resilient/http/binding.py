@@ -5,11 +5,23 @@ with the same names binds by one line."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from ..core.errors import OutcomeUnknown, PolicyError, Rejected, ResilientError, TimedOut
-from ..core.outcome import report_of
+from ..core.errors import (
+    IdempotencyError,
+    InProgress,
+    KeyRequired,
+    KeyReused,
+    OutcomeUnknown,
+    PolicyError,
+    Rejected,
+    ResilientError,
+    TimedOut,
+    WindowExceeded,
+)
+from ..core.outcome import Report, report_of
 from .body import AsyncBody, RequestBody, SyncBody
 
 _NAMES = (
@@ -28,6 +40,24 @@ _NAMES = (
     "LocalProtocolError",
     "RemoteProtocolError",
 )
+
+
+_KEY_ERRORS: dict[str, tuple[type[IdempotencyError], str]] = {
+    "in_progress": (
+        InProgress,
+        "the first request with this key still runs at the service, and may yet happen; ask again later, with the same "
+        "key",
+    ),
+    "reused": (
+        KeyReused,
+        "the service has seen this key with another request; make the body from stored data, and a new key for a new "
+        "intent",
+    ),
+    "missing": (
+        KeyRequired,
+        "the service wants an idempotency key, in the header that it knows; see profile=",
+    ),
+}
 
 
 class Binding:
@@ -87,7 +117,7 @@ class Binding:
             return exc
         if isinstance(exc, TimedOut):
             face = self.sdk.TimeoutException
-        elif isinstance(exc, Rejected):
+        elif isinstance(exc, (Rejected, WindowExceeded)):
             face = self.sdk.TransportError
         else:
             return exc
@@ -96,27 +126,27 @@ class Binding:
         taken.request = request
         return exc
 
-    def outcome_unknown(
-        self, exc: Exception, request: Any, dependency: str, key: str | None, attempts: int
-    ) -> OutcomeUnknown:
-        """The error for a request that may have happened, of the class of the failure too."""
+    def outcome_unknown(self, exc: Exception, request: Any, **known: Any) -> OutcomeUnknown:
+        """The error for a request that may have happened, of the class of the failure too.
+
+        Args:
+            **known: its fields.
+        """
         if isinstance(exc, self.sdk.RequestError):
             face = type(exc)
         else:
             face = self.sdk.TimeoutException if isinstance(exc, TimedOut) else self.sdk.TransportError
         cls: Any = self._join(OutcomeUnknown, face)
+        attempts = known["attempts"]
         ask = "look whether it happened before sending it again"
-        if key is not None:
+        if known["idempotency_key"] is not None:
             ask += ", or send it with the same .idempotency_key to a server that honours keys"
         error = cls.__new__(cls)
         OutcomeUnknown.__init__(
             error,
             f"{request.method} was tried {attempts} time{'s' if attempts > 1 else ''} and may have happened "
             f"({type(exc).__name__}); {ask}",
-            dependency=dependency,
-            operation=request.method,
-            idempotency_key=key,
-            attempts=attempts,
+            **known,
         )
         error.request = request
         report = report_of(exc)
@@ -124,6 +154,30 @@ class Binding:
             error.__dict__["resilient"] = report
         unknown: OutcomeUnknown = error
         return unknown
+
+    def key_error(
+        self, kind: str, request: Any, response: Any, report: Report, **known: Any
+    ) -> IdempotencyError:
+        """The error for an answer that speaks of the key, one of the SDK's for answers too.
+
+        Args:
+            **known: its fields.
+        """
+        ours, text = _KEY_ERRORS[kind]
+        cls: Any = self._join(ours, self.sdk.HTTPStatusError)
+        error = cls.__new__(cls)
+        error.args = (f"{text} ({request.method}, status {response.status_code})",)
+        error.__dict__.update(known)
+        if ours is InProgress:
+            error.retry_after = report.retry_after
+        if isinstance(response.stream, self.sdk.ByteStream):
+            with suppress(self.sdk.DecodingError):  # what it says is known by now
+                response.read()
+        response.request = request
+        error.request, error.response = request, response
+        error.__dict__["resilient"] = report
+        found: IdempotencyError = error
+        return found
 
     def _join(self, ours: type, face: type) -> type:
         key = (ours, face)
@@ -160,7 +214,7 @@ class _Request:
 
 def _reduce(error: Any) -> tuple[Any, ...]:
     ours, face = error._parts
-    fields = {name: value for name, value in error.__dict__.items() if name != "_request"}
+    fields = {name: value for name, value in error.__dict__.items() if name not in ("_request", "response")}
     return _rebuild, (error._binding.home, ours, face, error.args, fields)
 
 

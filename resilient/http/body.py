@@ -5,7 +5,9 @@ was not. Closing never suspends: nothing can be cancelled in the middle of it.""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
@@ -20,13 +22,13 @@ class RequestBody:
     """A request body that is not in memory: whether it can be sent again, and whether it was begun.
 
     It can where what the SDK reads it from is a file that seeks to where it stood, an iterable that can be
-    iterated anew (see `made_anew`), or a form whose files do one of these.
+    iterated anew (see `made_anew`, `buffered`), or a form whose files do one of these.
 
     Args:
         stream: the SDK's stream.
     """
 
-    __slots__ = ("_rewind", "error", "replayable", "started", "stream")
+    __slots__ = ("_rewind", "_source", "error", "started", "stream")
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -35,7 +37,13 @@ class RequestBody:
             None  # the body's own: raised where the caller makes it, not by the network
         )
         self._rewind = _rewinder(stream)
-        self.replayable = self._rewind is not None
+        source = getattr(stream, "_stream", None)
+        self._source = source if isinstance(source, _Buffered) else None
+
+    @property
+    def replayable(self) -> bool:
+        """Whether it can be sent again, as far as is known now."""
+        return self._rewind is not None and (self._source is None or self._source.whole)
 
     def _begin(self) -> None:
         self.error = None
@@ -75,6 +83,24 @@ def _rewinder(stream: Any) -> Callable[[], object] | None:
         return lambda: source.seek(start)
     # An iterator is used up by the first attempt; an iterable makes a new one for each.
     return None if hasattr(source, "__next__") or hasattr(source, "__anext__") else _nothing
+
+
+_OF_THE_SDK = re.compile(rb"[0-9a-f]{32}")
+"""The boundaries that the SDK makes up."""
+
+
+def pin_boundary(request: Any, key: str, /) -> None:
+    """Have a form's boundary follow from the key, where the SDK made one up: a key stands for the same bytes, also in
+    another process, and servers that compare them refuse others."""
+    stream = request.stream
+    old = getattr(stream, "boundary", None)
+    if not isinstance(old, bytes) or not _OF_THE_SDK.fullmatch(old):
+        return
+    content_type = request.headers.get("content-type", "")
+    if content_type != f"multipart/form-data; boundary={old.decode()}":
+        return
+    stream.boundary = hashlib.sha256(key.encode()).hexdigest()[:32].encode()
+    request.headers["content-type"] = f"multipart/form-data; boundary={stream.boundary.decode()}"
 
 
 def _seekable(source: Any) -> bool:
@@ -131,6 +157,99 @@ def made_anew(
             "a generator function, without calling it"
         )
     return _AsyncMade(make) if inspect.isasyncgenfunction(make) else _Made(make)
+
+
+class _Buffered:
+    """What `buffered` gives: remembers what it read, as long as that is little.
+
+    Attributes:
+        whole: whether all that was read is there to be sent again.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.whole = True
+        self._begun = False
+        self._limit = limit
+        self._kept: list[bytes] = []
+        self._size = 0
+
+    def _begin(self) -> list[bytes]:
+        """What is there to be sent before the rest."""
+        if self._begun and not self.whole:
+            raise PolicyError(
+                f"buffered: more than limit={self._limit} bytes were read, and it cannot be sent again; give "
+                "a larger limit, or a body that can be made anew: made_anew(function)"
+            )
+        self._begun = True
+        return list(self._kept)
+
+    def _keep(self, chunk: bytes) -> bytes:
+        self._size += len(chunk)
+        if self._size > self._limit:
+            self.whole = False
+            self._kept = []
+        elif self.whole:
+            self._kept.append(chunk)
+        return chunk
+
+
+class _SyncBuffered(_Buffered):
+    def __init__(self, source: Iterable[bytes], limit: int) -> None:
+        super().__init__(limit)
+        self._rest = iter(source)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._begin()
+        for chunk in self._rest:
+            yield self._keep(chunk)
+
+
+class _AsyncBuffered(_Buffered):
+    def __init__(self, source: AsyncIterable[bytes], limit: int) -> None:
+        super().__init__(limit)
+        self._rest = source.__aiter__()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._begin():
+            yield chunk
+        while True:
+            had, self.whole = self.whole, False  # where it is interrupted, the rest of it is lost
+            try:
+                chunk = await anext(self._rest)
+            except StopAsyncIteration:
+                self.whole = had
+                return
+            self.whole = had
+            yield self._keep(chunk)
+
+
+def buffered(
+    content: Iterable[bytes] | AsyncIterable[bytes], /, limit: int = 65_536
+) -> Iterable[bytes] | AsyncIterable[bytes]:
+    """A request body out of an iterator that can be read once, for ``content=``: what is read of it is kept, so that it
+    can be sent again as long as that is not too much.
+
+    Args:
+        content: a generator or another iterator; an async one for an async client.
+        limit: bytes that are kept, 1 or more. A body that proves to be longer is sent once, as without this.
+
+    For one request: a second one would begin where the first one stopped, after what is kept.
+
+    Example:
+        >>> import resilient.httpx
+        >>> body = resilient.httpx.buffered(piece for piece in (b"a,1", b"b,2"))
+        >>> b"".join(body), b"".join(body)
+        (b'a,1b,2', b'a,1b,2')
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise PolicyError(f"buffered: limit={limit!r} must be bytes, at least 1; write limit=65_536")
+    if isinstance(content, (str, bytes)) or not isinstance(content, (Iterable, AsyncIterable)):
+        raise PolicyError(
+            f"buffered: {type(content).__name__} is no iterator of pieces; bytes, text and files are given as they are"
+        )
+    if isinstance(content, AsyncIterable):
+        return _AsyncBuffered(content, limit)
+    return _SyncBuffered(content, limit)
 
 
 class ResponseBody:

@@ -14,6 +14,7 @@ from ..config.settings import SETTINGS
 from ..core.clock import Clock
 from ..core.errors import PolicyError
 from ..core.forks import tell_after_fork
+from ..core.options import seconds
 from ..core.pipeline import Pipeline, is_async
 from ..core.policy import Policy
 from ..discovery.address import Address, parse_address
@@ -353,7 +354,19 @@ def depend(
             "'http://payments.shop.svc'"
         )
     authority = (base_url.scheme, base_url.host, base_url.port)
-    return Dependency(name, binding, authority, pipeline, known, bool(endpoints) or is_ours(base_url.host))
+    found = Dependency(name, binding, authority, pipeline, known, bool(endpoints) or is_ours(base_url.host))
+    window = known.window
+    if window is not None and (found.total is None or found.total >= window):
+        took = (
+            "have no time-out around the retries"
+            if found.total is None
+            else f"may take {seconds(found.total)}"
+        )
+        raise PolicyError(
+            f"client: policies= {took}, and the profile's window={window!r} is how long the service keeps a key: an "
+            f"attempt after that would happen again; put a Timeout of less than {seconds(window)} outermost"
+        )
+    return found
 
 
 def _refuse_in_clients(policy: Policy, profile: Profile, asynchronous: bool) -> None:

@@ -8,22 +8,33 @@ from __future__ import annotations
 import functools
 import ipaddress
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 from ..core.call import CURRENT, Call, Criticality
 from ..core.clock import Clock
-from ..core.errors import DeadlineExceeded, NoEndpoints, PolicyError, Rejected, ResilientError, TimedOut
+from ..core.errors import (
+    DeadlineExceeded,
+    NoEndpoints,
+    PolicyError,
+    Rejected,
+    ResilientError,
+    TimedOut,
+)
 from ..core.events import RUNTIME, Rejection, emit
 from ..core.keys import new_key
 from ..core.options import seconds
 from ..core.outcome import IGNORED, SUCCESS, Discarded, Evidence, Report, Unfinished, attach, report_of
 from ..core.pipeline import Pipeline
 from ..core.policy import verdict_on
+from ..policies.ratelimit import RateLimit
 from ..policies.retry.options import RetryOptions
 from ..policies.retry.state import key_of
 from ..policies.timeout import Timeout
 from .binding import Binding
-from .profiles import IDEMPOTENT_METHODS, METHODS_WITH_KEY, Profile
+from .body import pin_boundary
+from .keyed import check_key, guard_window
+from .options import RequestOptions, options_of
+from .profiles import IDEMPOTENT_METHODS, METHODS_WITH_KEY, SAFE_METHODS, Profile
 
 STATE = "resilient"
 """The key of the state in ``request.extensions``, and of the report in ``response.extensions``."""
@@ -35,20 +46,26 @@ class Logical:
     Attributes:
         deadline: of the whole call, over all hops; None before the first one began.
         outer: the caller's own.
-        key: the idempotency key, and whether it was made here (and not by the caller).
+        key: the idempotency key.
+        made_key: where it comes from, where we put it into the header: ``generated``, ``business``, ``child``, or
+            ``caller`` (the request's options); empty where the caller did.
         attempts: how many times something was sent, or tried to.
         tried: the endpoints that were, the last one last.
         fresh: whether the next attempt must not use a connection that was used before.
         evidence: how far the last attempt got.
-        unknown: whether an attempt may have happened, and nothing is known of it.
+        unknown: whether of an attempt nothing is known.
+        maybe_since: when the first attempt began that may have happened, by the clock: nothing is known of it, or it
+            was answered by a failure. None: there is none.
         address: the endpoint of the last attempt.
         attempt: the last one, from before it was sent anywhere.
         repeatable: whether the request may be sent again after it may have happened.
         response: the answer of the last attempt that got one, while the hop lasts.
         hops: requests of it that were handed to us, and whether the last was a redirect's.
         busy: whether one of them is being sent.
+        options: what the caller said of this request; None: nothing.
     """
 
+    options: ClassVar[RequestOptions | None] = None
     __slots__ = (
         "_challenged",
         "_first",
@@ -65,6 +82,7 @@ class Logical:
         "hops",
         "key",
         "made_key",
+        "maybe_since",
         "outer",
         "redirected",
         "repeatable",
@@ -77,13 +95,14 @@ class Logical:
         self.deadline: float | None = None
         self.outer: float | None = None
         self.key: str | None = None
-        self.made_key = False
+        self.made_key = ""
         self.attempt: Any = None
         self.attempts = 0
         self.tried: list[Any] = []
         self.fresh = False
         self.evidence = Evidence.NOT_SENT
         self.unknown = False
+        self.maybe_since: float | None = None
         self.address: str | None = None
         self.repeatable = False
         self.body: Any = None
@@ -139,12 +158,21 @@ class Logical:
         self.evidence = evidence
         if evidence is Evidence.UNKNOWN:
             self.unknown = True
+            self.may_have_happened()
+
+    def may_have_happened(self) -> None:
+        """The attempt may have."""
+        if self.maybe_since is None:
+            self.maybe_since = self.attempt.began
 
     @property
     def weakest(self) -> Evidence:
         """How far the call may have got: no later attempt that failed makes good what is not known of an earlier
         one."""
-        return Evidence.UNKNOWN if self.unknown else self.evidence
+        if self.unknown:
+            return Evidence.UNKNOWN
+        earlier = self.maybe_since is not None and self.evidence.proves_nothing_happened
+        return Evidence.ANSWERED if earlier else self.evidence
 
     def good_report(self) -> Report:
         """The report on a call that succeeded."""
@@ -153,6 +181,16 @@ class Logical:
     def report(self, **known: Any) -> Report:
         """What is known of the call now."""
         return Report(evidence=self.weakest, attempts=self.attempts, endpoint=self.address, **known)
+
+
+class Asked(Logical):
+    """One of whose request the caller said something."""
+
+    __slots__ = ("options",)
+
+    def __init__(self, options: RequestOptions) -> None:
+        super().__init__()
+        self.options = options  # type: ignore[misc]  # the slot stands before the class's None
 
 
 def _seen(request: Any) -> tuple[str, list[tuple[bytes, bytes]]]:
@@ -169,9 +207,10 @@ def _good_report(attempts: int, endpoint: str | None) -> Report:
 class Answered(Discarded):
     """An answer that policies are to see as a failure. It becomes the response again when all is said."""
 
-    def __init__(self, response: Any, unfinished: Unfinished[Any] | None) -> None:
+    def __init__(self, response: Any, unfinished: Unfinished[Any] | None, key: str | None = None) -> None:
         super().__init__(str(response.status_code), unfinished)
         self.response = response
+        self.key = key  # what it says of the idempotency key
 
 
 class Dependency:
@@ -208,6 +247,11 @@ class Dependency:
         self.max_attempts = 1 if retry is None else retry.attempts
         self.key_options = retry if retry is not None and retry.idempotency_key is not None else None
         self.connect_timeout = pipeline.connect_timeout
+        limits = [each for each in pipeline if isinstance(each, RateLimit) and each.options.key is None]
+        self.limit = (
+            limits[0] if limits else None
+        )  # of one with keys it is not known whose bucket a server speaks of
+        self.reads = profile.honours or profile.quota is not None
 
     def owns(self, request: Any) -> bool:
         """Whether the request goes to the client's own authority, and not somewhere that a redirect points
@@ -224,7 +268,8 @@ class Dependency:
             logical = Logical()
             request.extensions = {**request.extensions, STATE: logical}
         elif not isinstance(logical, Logical):
-            raise PolicyError(f"request extensions: {STATE!r} is kept for the library; leave it out")
+            logical = self._asked(options_of(logical), request)
+            request.extensions = {**request.extensions, STATE: logical}
         elif logical.busy:
             raise PolicyError(
                 f"{request.method} {request.url.path}: the request is being sent already; build one for each call, "
@@ -232,7 +277,8 @@ class Dependency:
             )
         elif logical.is_over(request):
             self._forget_key(request, logical, made_only=True)
-            body, logical = logical.body, Logical()
+            body, options = logical.body, logical.options
+            logical = Logical() if options is None else self._asked(options, request)
             logical.body = body  # it knows where the body began
             request.extensions = {**request.extensions, STATE: logical}
         logical.hop_began(request)
@@ -245,33 +291,82 @@ class Dependency:
                 call = call.with_deadline(logical.deadline)
         return logical, call, owned
 
+    def _asked(self, options: RequestOptions, request: Any) -> Asked:
+        """The state of a call of which the caller said something."""
+        check_key(options, self.profile, request)
+        logical, now = Asked(options), self.clock.monotonic()
+        if options.deadline is not None:
+            logical.deadline = now + min(options.deadline, self.total or options.deadline)
+        if options.first_sent is not None:
+            logical.unknown = True
+            logical.maybe_since = now - max(0.0, self.clock.time() - options.first_sent)
+        return logical
+
+    def operation(self, request: Any, logical: Logical) -> str:
+        """What events, metrics and errors call it."""
+        options = logical.options
+        return (None if options is None else options.operation) or str(request.method)
+
+    def _is_idempotent(self, request: Any, logical: Logical) -> bool:
+        """Whether repeating is safe by what the request does: the caller's word, else the method's."""
+        options = logical.options
+        if options is not None and options.idempotent is not None:
+            return options.idempotent
+        return request.method in IDEMPOTENT_METHODS
+
     def prepare(self, request: Any, logical: Logical, call: Call) -> Call:
         """The key, and whether the request may be repeated."""
         profile, headers = self.profile, request.headers
         if logical.body is None or logical.body.stream is not request.stream:  # a redirect may keep the body
             logical.body = self.binding.request_body(request)
-        takes_key = request.method in METHODS_WITH_KEY
+        takes_key, asked = request.method in METHODS_WITH_KEY, logical.options
+        if asked is not None:
+            if asked.criticality is not None:
+                call = call.with_criticality(Criticality(asked.criticality))
+            takes_key = takes_key or (
+                asked.idempotency_key is not None and request.method not in SAFE_METHODS
+            )
         if takes_key and profile.sends:
             given = headers.get(profile.header)
             if logical.key is None:
-                logical.made_key = given is None
-                logical.key = self._new_key(request, call) if given is None else given.strip('"')
+                if given is None:
+                    logical.key, logical.made_key = self._new_key(request, logical, call)
+                else:
+                    logical.key = given.strip('"')
             if logical.made_key or given is None:
                 headers[profile.header] = profile.on_the_wire(logical.key)
+            if asked is not None:
+                guard_window(self, asked, request, logical)
+            if logical.body is not None and logical.made_key != "generated":
+                pin_boundary(request, logical.key)
             call = call.with_key(logical.key)
-        else:
+        elif logical.made_key or logical.redirected:
             self.strip_key(request, logical)
         logical.repeatable = request.method in IDEMPOTENT_METHODS or (
             takes_key and profile.honours and logical.key is not None
         )
+        if asked is not None and asked.idempotent is not None:
+            logical.repeatable = asked.idempotent or (takes_key and profile.honours)
         return call
 
-    def _new_key(self, request: Any, call: Call) -> str:
-        """The business key where one can be made, else the child of the call around it, else one made up."""
+    def _new_key(self, request: Any, logical: Logical, call: Call) -> tuple[str, str]:
+        """The caller's or the business key where there is one, else the child of the call around it, else one made up;
+        and which of these it is."""
         operation = f"{request.method} {request.url.path}"
+        if logical.options is not None and logical.options.idempotency_key is not None:
+            return logical.options.idempotency_key, "caller"
         if self.key_options is not None:
-            return key_of(self.key_options, self.name, operation, (request,), {})
-        return call.child_key(f"{self.name} {operation}") or new_key()
+            return key_of(self.key_options, self.name, operation, (request,), {}), "business"
+        child = call.child_key(f"{self.name} {operation}")
+        return (new_key(), "generated") if child is None else (child, "child")
+
+    def first_sent(self, logical: Logical) -> float | None:
+        """When the first attempt began that may have happened, in seconds since the epoch."""
+        options = logical.options
+        if options is not None and options.first_sent is not None:
+            return options.first_sent
+        since = logical.maybe_since
+        return None if since is None else self.clock.time() - (self.clock.monotonic() - since)
 
     def strip_key(self, request: Any, logical: Logical) -> None:
         """A key does not follow a redirect to GET (303) or to another authority; one that was made here goes with no
@@ -311,15 +406,25 @@ class Dependency:
             attach(exc, verdict=verdict_on(exc))
         attach(exc, attempts=logical.attempts, endpoint=logical.address, evidence=logical.weakest)
         if isinstance(exc, TimedOut):
-            self._say_what_ran_out(exc, logical, unsaid=logical.hops > 1)
+            has_deadline = logical.options is not None and logical.options.deadline is not None
+            self._say_what_ran_out(exc, logical, unsaid=logical.hops > 1 or has_deadline)
         on_the_way = isinstance(exc, (TimedOut, Rejected, binding.sdk.TransportError))
-        if on_the_way and logical.unknown and request.method not in IDEMPOTENT_METHODS:
-            return binding.outcome_unknown(exc, request, self.name, logical.key, logical.attempts)
+        operation = self.operation(request, logical)
+        if on_the_way and logical.maybe_since is not None and not self._is_idempotent(request, logical):
+            return binding.outcome_unknown(
+                exc,
+                request,
+                dependency=self.name,
+                operation=operation,
+                idempotency_key=logical.key,
+                attempts=logical.attempts,
+                first_sent=self.first_sent(logical),
+            )
         if isinstance(exc, NoEndpoints) and RUNTIME.listeners:
-            emit(Rejection(self.name, request.method, by=exc.policy, reason=exc.reason))
+            emit(Rejection(self.name, operation, by=exc.policy, reason=exc.reason))
         if isinstance(exc, ResilientError):
             exc.dependency = exc.dependency or self.name  # one that the network's streams made knows neither
-            exc.operation = exc.operation or request.method
+            exc.operation = exc.operation or operation
             return binding.own_error(exc, request)
         return exc
 
@@ -335,7 +440,7 @@ class Dependency:
     def ran_out(self, exc: TimedOut, request: Any, logical: Logical) -> None:
         """Time ran out where no policy of ours says so: at another authority, or while the caller read a body."""
         self._say_what_ran_out(exc, logical, unsaid=True)
-        exc.dependency, exc.operation = self.name, request.method
+        exc.dependency, exc.operation = self.name, self.operation(request, logical)
 
     def _say_what_ran_out(self, exc: TimedOut, logical: Logical, *, unsaid: bool) -> None:
         """The caller's own time, or that of the whole call.
@@ -346,7 +451,9 @@ class Dependency:
         total, outer, now = logical.deadline, logical.outer, self.clock.monotonic()
         earlier = outer is not None and (total is None or outer < total)
         if unsaid and total is not None and now >= total and not earlier:
-            exc.args = (f"the whole call took longer than {seconds(self.total or 0.0)}",)
+            asked = None if logical.options is None else logical.options.deadline
+            allowed = [each for each in (self.total, asked) if each is not None]
+            exc.args = (f"the whole call took longer than {seconds(min(allowed))}",)
         elif outer is None or now < outer:
             return
         if exc.__class__ is TimedOut:

@@ -20,15 +20,20 @@ from ..core.outcome import IGNORED, SUCCESS, Evidence, Unfinished, attach
 from ..core.pipeline import Pipeline
 from ..core.policy import Site
 from ..policies.retry.state import MARK
+from ..policies.retry.steps import DRAIN_SECONDS
+from . import answers
 from .attempt import Attempt, failure, stale, unreachable
 from .body import ResponseBody
-from .hints import Finding, answer
+from .hints import Finding
+from .keyed import attributes
 from .logical import STATE, Answered, Dependency, Logical
 
 Places = Endpoints[Any] | Fixed[Any]
 
 FIRST_ANSWER = 5.0
 """Seconds: the longest that a call waits until anything is known of its Service."""
+MOST_OPERATIONS = 256
+"""Names of operations that a transport keeps its policies bound for."""
 MOST_TRIED = 10
 """Endpoints that a call has tried after which it does not move to another at once: where ten refuse, the eleventh would
 too, and a thousand of them take seconds of CPU. Retries still go to others."""
@@ -49,7 +54,9 @@ class Base:
         self._locate = locate
         self._places: Places | None = None
         self._lock = threading.RLock()  # held while they are located
-        self._runs: dict[str, Callable[[Any], Any]] = {}  # by method; two threads may bind one twice, no more
+        self._runs: dict[
+            str, Callable[[Any], Any]
+        ] = {}  # by operation; two threads may bind one twice, no more
         tell_after_fork(self)
 
     def after_fork(self) -> None:
@@ -73,13 +80,45 @@ class Base:
         """The policies."""
         return self.dependency.pipeline
 
-    def _site(self, method: str, function: Callable[..., Any]) -> Site:
+    def _site(self, operation: str, function: Callable[..., Any]) -> Site:
         dependency = self.dependency
         named = self.pipeline.name is not None
-        site = Site(dependency.name, method, dependency.clock, function, named, repeatable=_repeatable)
+        site = Site(dependency.name, operation, dependency.clock, function, named, repeatable=_repeatable)
         for policy in self.pipeline.policies:
             policy.adopt(site)
         return site
+
+    def _bound(
+        self, operation: str, bind: Callable[..., Callable[[Any], Any]], send: Callable[..., Any]
+    ) -> Callable[[Any], Any]:
+        """The policies around the sending, for an operation that is new; kept unless there are too many."""
+        run = bind(send, self._site(operation, send))
+        if len(self._runs) < MOST_OPERATIONS:
+            self._runs[operation] = run
+        return run
+
+    def _elsewhere(self, request: Any, call: Call, logical: Logical) -> Attempt:
+        """Begin an attempt at another authority: it is seen here, and told nothing."""
+        clock = self.dependency.clock
+        attempt = Attempt(call.deadline, clock=clock.monotonic)
+        attempt.late = partial(self.dependency.ran_out, request=request, logical=logical)
+        tracer = tracing.TRACER
+        if tracer is not None:
+            attempt.span = tracer.begin(request.method, request.url, [], max(0, logical.hops - 1))
+        return attempt
+
+    def _failed_elsewhere(self, exc: BaseException, attempt: Attempt, request: Any, logical: Logical) -> None:
+        if attempt.span is not None:
+            attempt.span.end(error=exc)
+        if isinstance(exc, TimedOut):
+            self.dependency.ran_out(exc, request, logical)
+            self.dependency.binding.own_error(exc, request)
+
+    def _answered_elsewhere(self, response: Any, attempt: Attempt, request: Any, logical: Logical) -> Any:
+        if attempt.span is not None:
+            attempt.span.end(status=response.status_code)
+        logical.hop_ended(request, response)
+        return response
 
     def _try(self, request: Any, logical: Logical, call: Call) -> Attempt:
         """Begin an attempt, if the deadline leaves time for it."""
@@ -101,7 +140,12 @@ class Base:
         logical.begin_attempt(attempt.endpoint)
         tracer = tracing.TRACER
         if tracer is not None:
-            attempt.span = tracer.begin(request.method, request.url, attempt.headers, logical.attempts - 1)
+            attempt.span = span = tracer.begin(
+                request.method, request.url, attempt.headers, logical.attempts - 1
+            )
+            if span is not None and span.recording:
+                of_many = isinstance(self.endpoints, Endpoints)
+                span.note(attributes(dependency, logical, attempt.endpoint.address if of_many else None))
         return attempt
 
     def _patience(self, call: Call) -> float:
@@ -127,12 +171,11 @@ class Base:
         self._left(attempt)
         if attempt.span is not None:
             attempt.span.end(error=exc)
-        if not isinstance(exc, Exception):
-            attach(
-                exc, evidence=found.evidence
-            )  # what ended it may be our own time-out, which keeps the report
-            return False
         spent = attempt.body is not None and attempt.body.started and not attempt.body.replayable
+        if not isinstance(exc, Exception):
+            # What ended it may be our own time-out, which keeps the report.
+            attach(exc, evidence=found.evidence, why_not_retried="body" if spent else None)
+            return False
         attach(
             exc,
             evidence=found.evidence,
@@ -160,13 +203,12 @@ class Base:
             and endpoints.untried(logical.tried)
         )
 
-    def _answered(self, response: Any, request: Any, attempt: Attempt, logical: Logical) -> Any:
+    def _answered(self, request: Any, response: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""
         status, found = response.status_code, None
         if status >= 400:
-            dependency = self.dependency
-            keyed = dependency.profile.honours
-            found = answer(status, response.headers, keyed=keyed, wall=dependency.clock.time)
+            one = not isinstance(self.endpoints, Endpoints)
+            found = answers.look(self.dependency, request, response, logical, one_place=one)
         logical.ended(Evidence.ANSWERED if found is None else found.evidence)
         stream, unfinished, error = response.stream, None, None
         if isinstance(stream, ResponseBody):
@@ -176,7 +218,7 @@ class Base:
             error = self._as_failure(response, unfinished, found, logical)
         self._heard(attempt, found, error)
         if attempt.span is not None:
-            attempt.span.end(status=status)
+            answers.tell(self.dependency, request, response, found, attempt.span)
         if unfinished is not None:
             unfinished.on_end(lambda exc: self._left(attempt))  # it loads the endpoint until then
             stream.on_end = unfinished.end
@@ -190,7 +232,9 @@ class Base:
     def _as_failure(
         self, response: Any, unfinished: Unfinished[Any] | None, found: Finding, logical: Logical
     ) -> Answered:
-        error = Answered(response, unfinished)
+        if found.evidence is Evidence.ANSWERED and found.key is None:
+            logical.may_have_happened()  # a failure says nothing of what was done before it
+        error = Answered(response, unfinished, found.key)
         spent = logical.body is not None and logical.body.started and not logical.body.replayable
         attach(
             error,
@@ -201,6 +245,7 @@ class Base:
             transient=found.transient,
             verdict=found.verdict,
             why_not_retried=found.why_not or ("body" if spent and found.transient else None),
+            replayed=found.replayed,
         )
         return error
 
@@ -219,8 +264,10 @@ class Base:
             if found is not None:
                 given_up = not isinstance(exc, Exception)
                 verdict = IGNORED if given_up or endpoints.ignores(exc) else found.verdict
-                if found.evidence is Evidence.DECLINED:
-                    penalty = found.retry_after or PENALTY
+                if (
+                    found.quota is None and found.key is None
+                ):  # else it is the service's, and not the endpoint's
+                    penalty = found.retry_after or (PENALTY if found.evidence is Evidence.DECLINED else 0.0)
             # Without the time that it took to connect: that is not paid again.
             latency = now - (attempt.sent_at or attempt.began)
             attempt.endpoint.heard(attempt.permit, verdict, latency, now, penalty)
@@ -234,21 +281,29 @@ class Base:
         response = result.result if result.__class__ is Unfinished else result
         if response is logical.response:
             response.extensions[STATE] = logical.good_report()
+            if self.dependency.reads:
+                answers.look_at_good(self.dependency, request, response)
         else:
             self.dependency.stood_in(response, logical)
         logical.hop_ended(request, response)
         return response
 
     def _gave_answer(self, request: Any, answered: Answered, logical: Logical) -> Any:
-        """No policy made anything better of an error answer: it is the result."""
+        """No policy made anything better of an error answer: it is the result; or the error that it is, where it speaks
+        of the idempotency key."""
         response = answered.response
         report = answered.__dict__[STATE]
-        response.extensions[STATE] = logical.report(
+        response.extensions[STATE] = report = logical.report(
             retry_after=report.retry_after,
             why_not_retried=report.why_not_retried,
             transient=report.transient,
             verdict=report.verdict,
+            replayed=report.replayed,
         )
+        if answered.key is not None:
+            error = answers.key_error(self.dependency, answered.key, request, response, logical, report)
+            if error is not None:
+                return error
         mark = answered.__dict__.get(MARK)
         if mark is not None and report.why_not_retried != "not_transient":
             response.extensions[MARK] = mark
@@ -271,24 +326,26 @@ class SyncTransport(Base):
         if not owned:
             dependency.strip_key(request, logical)
             logical.busy = True
+            attempt = self._elsewhere(request, call, logical)
             try:
-                attempt = Attempt(call.deadline, clock=dependency.clock.monotonic)
-                attempt.late = partial(dependency.ran_out, request=request, logical=logical)
                 response = self.outside.send(request, attempt)
-            except TimedOut as exc:
-                dependency.ran_out(exc, request, logical)
-                dependency.binding.own_error(exc, request)
+            except BaseException as exc:
+                self._failed_elsewhere(exc, attempt, request, logical)
                 raise
             finally:
                 logical.busy = False
-            logical.hop_ended(request, response)
-            return response
+            return self._answered_elsewhere(response, attempt, request, logical)
         token = CURRENT.set(dependency.prepare(request, logical, call))
         logical.busy = True
         try:
-            return self._returned(request, self._run(request.method)(request), logical)
+            operation = request.method if logical.options is None else dependency.operation(request, logical)
+            return self._returned(request, self._run(operation)(request), logical)
         except Answered as answered:
-            return self._gave_answer(request, answered, logical)
+            given = self._gave_answer(request, answered, logical)
+            if isinstance(given, Exception):
+                answered.discard(DRAIN_SECONDS)
+                raise given from None
+            return given
         except BaseException as exc:
             self._left(logical.attempt)
             if not isinstance(exc, Exception):
@@ -301,11 +358,9 @@ class SyncTransport(Base):
             logical.busy = False
             put_back(token)
 
-    def _run(self, method: str) -> Callable[[Any], Any]:
-        run = self._runs.get(method)
-        if run is None:
-            run = self._runs[method] = self.pipeline.bind(self._send, self._site(method, self._send))
-        return run
+    def _run(self, operation: str) -> Callable[[Any], Any]:
+        run = self._runs.get(operation)
+        return self._bound(operation, self.pipeline.bind, self._send) if run is None else run
 
     def _send(self, request: Any) -> Any:
         """One attempt, as the policies see it; a move to another endpoint is part of it."""
@@ -323,7 +378,7 @@ class SyncTransport(Base):
                     if self._failed(exc, attempt, request, logical):
                         continue
                     raise
-                return self._answered(response, request, attempt, logical)
+                return self._answered(request, response, attempt, logical)
             except Answered:
                 raise
             except BaseException:
@@ -347,24 +402,26 @@ class AsyncTransport(Base):
         if not owned:
             dependency.strip_key(request, logical)
             logical.busy = True
+            attempt = self._elsewhere(request, call, logical)
             try:
-                attempt = Attempt(call.deadline, clock=dependency.clock.monotonic)
-                attempt.late = partial(dependency.ran_out, request=request, logical=logical)
                 response = await self.outside.send(request, attempt)
-            except TimedOut as exc:
-                dependency.ran_out(exc, request, logical)
-                dependency.binding.own_error(exc, request)
+            except BaseException as exc:
+                self._failed_elsewhere(exc, attempt, request, logical)
                 raise
             finally:
                 logical.busy = False
-            logical.hop_ended(request, response)
-            return response
+            return self._answered_elsewhere(response, attempt, request, logical)
         token = CURRENT.set(dependency.prepare(request, logical, call))
         logical.busy = True
         try:
-            return self._returned(request, await self._run(request.method)(request), logical)
+            operation = request.method if logical.options is None else dependency.operation(request, logical)
+            return self._returned(request, await self._run(operation)(request), logical)
         except Answered as answered:
-            return self._gave_answer(request, answered, logical)
+            given = self._gave_answer(request, answered, logical)
+            if isinstance(given, Exception):
+                await answered.adiscard(DRAIN_SECONDS)
+                raise given from None
+            return given
         except BaseException as exc:
             self._left(logical.attempt)
             if not isinstance(exc, Exception):
@@ -377,11 +434,9 @@ class AsyncTransport(Base):
             logical.busy = False
             put_back(token)
 
-    def _run(self, method: str) -> Callable[[Any], Any]:
-        run = self._runs.get(method)
-        if run is None:
-            run = self._runs[method] = self.pipeline.abind(self._send, self._site(method, self._send))
-        return run
+    def _run(self, operation: str) -> Callable[[Any], Any]:
+        run = self._runs.get(operation)
+        return self._bound(operation, self.pipeline.abind, self._send) if run is None else run
 
     async def _send(self, request: Any) -> Any:
         """As `SyncTransport._send`."""
@@ -399,7 +454,7 @@ class AsyncTransport(Base):
                     if self._failed(exc, attempt, request, logical):
                         continue
                     raise
-                return self._answered(response, request, attempt, logical)
+                return self._answered(request, response, attempt, logical)
             except Answered:
                 raise
             except BaseException:

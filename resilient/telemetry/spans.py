@@ -122,6 +122,18 @@ class Attempt:
         self._record = record
         self._began = time.perf_counter()
 
+    @property
+    def recording(self) -> bool:
+        """Whether its span does."""
+        return self._span.is_recording()
+
+    def note(self, attributes: Mapping[str, Any], /) -> None:
+        """Further attributes of its span."""
+        try:
+            self._span.set_attributes(attributes)
+        except Exception:
+            complain(self._record)
+
     def end(self, *, status: int | None = None, error: BaseException | None = None) -> None:
         """The attempt is over."""
         try:

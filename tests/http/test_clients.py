@@ -124,7 +124,7 @@ def test_a_trace_of_the_users(mode: str, manual_clock: ManualClock) -> None:
         assert heard.count("http11.send_request_headers.started") == 2
         exc = caller.fails("GET", extensions={"resilient": "mine"})
         assert isinstance(exc, PolicyError)
-        assert "leave it out" in str(exc)
+        assert "give a RequestOptions" in str(exc)
 
 
 # ------------------------------------------------------------------------------------------------ what is refused

@@ -46,6 +46,8 @@ def test_every_attempt_has_a_span_and_the_server_sees_it_as_its_parent() -> None
             "url.full": f"{origin.url}/charges/7",
             "http.response.status_code": 503,
             "error.type": "503",
+            "network.protocol.version": "1.1",
+            "resilient.dependency": "bank",
         }
         assert first.status.status_code is StatusCode.ERROR
         assert second.attributes["http.request.resend_count"] == 1

@@ -40,6 +40,18 @@ async def check_all() -> None:
     await as_transport.aclose()
 
 
+options = resilient.httpx.RequestOptions(deadline=0.5, idempotent=True, operation="search")
+profile = resilient.httpx.Profile(honours=True, in_progress=resilient.httpx.Signal(409), window=86_400.0)
+with resilient.httpx.client("typed", base_url="http://typed.svc", transport=mock, profile=profile) as keyed:
+    keyed.post("/a", content=resilient.httpx.buffered(iter([b"a"])), extensions={"resilient": options})
+    try:
+        keyed.post("/a")
+    except resilient.InProgress as error:
+        assert_type(error.idempotency_key, str | None)
+        assert_type(error.retry_after, float | None)
+
+
 def wrong() -> None:
+    resilient.httpx.RequestOptions(timeout=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     resilient.httpx.client("typed")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     resilient.httpx.client("typed", base_url=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -121,6 +121,27 @@ class RateLimit(Gate[float]):
         if self._buckets is not None:
             self._buckets.retune(options, now)
 
+    def hold(self, seconds: float, /) -> None:
+        """No token for so many seconds: the callee says that it takes no call until then. Clients of this library do it
+        where an answer says so. Waiters that have a token reserved keep it; a longer hold stays.
+
+        Raises:
+            PolicyError: seconds of less than 0; or the limit has ``key=``, and it is not known whose bucket is meant.
+        """
+        if (
+            isinstance(seconds, bool)
+            or not isinstance(seconds, (int, float))
+            or not 0 <= seconds < float("inf")
+        ):
+            raise PolicyError(
+                f"RateLimit.hold: seconds={seconds!r} must be a number of at least 0; write limit.hold(2.5)"
+            )
+        if self._buckets is not None:
+            raise PolicyError(
+                "RateLimit.hold: a limit with key= has many buckets, and which is meant is not known"
+            )
+        self._bucket.hold(self.clock.monotonic() + seconds)
+
     def available(self) -> int:
         """Whole tokens in the bucket now; of a keyed limit, those of the bucket without a key."""
         return self._bucket.available(self.clock.monotonic())

@@ -32,6 +32,7 @@ class Bucket:
         "_full_at",
         "_full_then",
         "_gap",
+        "_held",
         "_interval",
         "_lock",
         "_max_wait",
@@ -46,6 +47,7 @@ class Bucket:
         self._full_then = 0.0  # when the bucket was full; guarded by _lock
         self._taken = 0  # nanoseconds taken since; guarded by _lock
         self._full_at = float("-inf")  # when it will be full again; guarded by _lock
+        self._held = 0  # nanoseconds until which there is no token, see `hold`; guarded by _lock
 
     def _use(self, options: RateLimitOptions) -> None:
         self.options = options
@@ -62,8 +64,23 @@ class Bucket:
             self._use(options)
             if arrival > t:
                 self._full_then = 0.0
-                self._taken = rescaling(t, old, options)(arrival)
+                if t < self._held:  # until then as before; what is reserved for later stays so many tokens
+                    late = arrival - _held_arrival(self._held, old)
+                    arrival = _held_arrival(self._held, options) + late * self._interval // old.rate.interval
+                else:
+                    arrival = rescaling(t, old, options)(arrival)
+                self._taken = arrival
                 self._full_at = self._taken / NANOSECONDS
+
+    def hold(self, until: float) -> None:
+        """No token before ``until``, and one then: the callee says that it takes no call until then. What was reserved
+        before stays reserved, and no hold is shortened."""
+        t = int(until * NANOSECONDS)
+        with self._lock:
+            least = _held_arrival(t, self.options)
+            self._held = max(self._held, t)
+            if least > self._arrival():
+                self._move(least)
 
     def admit(self, now: float, /) -> float | Wait[float]:
         with self._lock:
@@ -101,7 +118,10 @@ class Bucket:
         back = outstanding(permit, cost, now, self._interval)
         if back > 0:
             with self._lock:
-                self._move(self._arrival() - back)
+                arrival = self._arrival() - back
+                if now * NANOSECONDS < self._held:
+                    arrival = max(arrival, _held_arrival(self._held, self.options))
+                self._move(arrival)
 
     def _arrival(self) -> int:
         """The theoretical arrival time in nanoseconds."""
@@ -118,6 +138,12 @@ class Bucket:
 
     def after_fork(self) -> None:
         self._lock = threading.RLock()
+
+
+def _held_arrival(t: int, options: RateLimitOptions) -> int:
+    """The arrival time of a bucket whose next token comes at ``t``."""
+    interval: int = options.rate.interval
+    return t + interval * (options.capacity - 1)
 
 
 def rescaling(t: int, old: RateLimitOptions, new: RateLimitOptions) -> Callable[[int], int]:

@@ -377,6 +377,7 @@ _WHY = {
     "rejected": "not retried: a policy inside said no",
     "retry_after": f"not retried: the server asks for more than {RETRY_AFTER_CEILING:g} s",
     "nested": "not retried: another retry is at work already",
+    "server": "not retried: the server said not to",
     "stop": "not retried: the stop strategy ended it",
 }
 

@@ -303,3 +303,23 @@ def test_two_step_use_by_hand(clock: ManualClock) -> None:
 )
 def test_how_it_prints(limit: RateLimit, text: str) -> None:
     assert str(limit) == text
+
+
+@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan"), True, "2", None])
+def test_a_hold_of_no_sense(seconds: Any) -> None:
+    with pytest.raises(PolicyError, match=r"must be a number of at least 0; write limit.hold"):
+        RateLimit("1/second").hold(seconds)
+
+
+def test_a_hold_by_the_clock_of_the_pipeline() -> None:
+    clock = ManualClock()
+    limit = RateLimit("100/second")
+    send = Pipeline(limit, name="bank", clock=clock)(lambda: "sent")
+    limit.hold(2.0)
+    with pytest.raises(RateLimited) as caught:
+        send()
+    assert caught.value.retry_after == pytest.approx(2.0)
+    clock.advance(2.0)
+    assert send() == "sent"
+    with pytest.raises(PolicyError, match=r"key="):
+        RateLimit("1/second", key=lambda tenant: tenant).hold(1.0)

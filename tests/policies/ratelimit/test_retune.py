@@ -154,3 +154,15 @@ def test_under_load_there_is_neither_a_burst_nor_a_gap(rate: int, burst: int) ->
     assert max(gaps) <= 1 / min(rate, 50) + 1 / rate + 0.002, "nobody waits longer than two intervals"
     most = max(sum(at <= other < at + 0.1 for other in admitted_at) for at in (9.95, 10.0, *after[:20]))
     assert most <= 0.1 * max(rate, 50) + 2, "and not more at once than the higher rate lets through"
+
+
+def test_a_hold_stays_and_what_is_reserved_after_it_stays_so_many_tokens() -> None:
+    bucket = Bucket(options("10/second", 10, max_wait=100.0))
+    bucket.hold(20.0)
+    for _ in range(3):
+        bucket.admit(10.0)  # reserved, the first of them for 20.0
+    bucket.retune(options("1/second", 5), 12.0)
+    assert admitted(bucket, 22.9) == 0
+    assert admitted(bucket, 23.0) == 1
+    bucket.retune(options("100/second", 5), 23.0)
+    assert admitted(bucket, 23.02) == 2, "the hold is over: as ever"

@@ -35,6 +35,7 @@ class Tokens:
         self.max_wait = Fraction(options.max_wait)
         self.level = Fraction(self.full)
         self.last = Fraction(0)
+        self.held = Fraction(0)
 
     def flow(self, now: float) -> None:
         self.level = min(Fraction(self.full), self.level + (Fraction(now) - self.last) * self.rate)
@@ -59,6 +60,17 @@ class Tokens:
         self.flow(now)
         left = (paid.full_at - Fraction(now)) * self.rate
         self.level = min(Fraction(self.full), self.level + min(Fraction(paid.cost), max(Fraction(0), left)))
+        self.keep()
+
+    def hold(self, until: float, now: float) -> None:
+        """No token before that time, and one then; whatever comes back meanwhile."""
+        self.flow(now)
+        self.held = max(self.held, Fraction(until))
+        self.level = min(self.level, 1 - (Fraction(until) - self.last) * self.rate)
+
+    def keep(self) -> None:
+        if self.last < self.held:
+            self.level = min(self.level, 1 - (self.held - self.last) * self.rate)
 
     def whole(self, now: float) -> int:
         self.flow(now)
@@ -132,6 +144,11 @@ class BucketMachine(RuleBasedStateMachine):
         if paid is not None:
             self.bucket.give_back(paid.permit, paid.cost, self.now)
             self.tokens.give_back(paid, self.now)
+
+    @rule(ticks=st.integers(0, 2_000))
+    def the_callee_says_that_it_has_none(self, ticks: int) -> None:
+        self.bucket.hold(self.now + ticks * TICK)
+        self.tokens.hold(self.now + ticks * TICK, self.now)
 
     @rule()
     def somebody_looks(self) -> None:
@@ -264,6 +281,21 @@ def test_the_rate_over_a_long_time_is_kept() -> None:
         admitted += 1
     # a call is asked for once in a millisecond, so a token may lie there for as long
     assert 100 * 7 * (1 - 0.007) - 1 <= admitted <= 701
+
+
+def test_while_it_is_held_nothing_that_comes_back_opens_it() -> None:
+    bucket = Bucket(RateLimitOptions("1/hour", burst=1))
+    permit = bucket.admit(0.0)
+    assert isinstance(permit, float)
+    bucket.hold(20.0)
+    bucket.hold(5.0)  # a shorter one shortens nothing
+    bucket.give_back(permit, 1, 1.0)
+    with pytest.raises(RateLimited) as caught:
+        bucket.admit(19.9)
+    assert caught.value.retry_after == pytest.approx(0.1)
+    bucket.admit(20.0)
+    with pytest.raises(RateLimited):
+        bucket.admit(20.0)  # one token, and no burst
 
 
 def test_a_denied_call_takes_nothing() -> None:
