@@ -78,7 +78,7 @@ class Logical:
         self.attempt: Any = None
         self.attempts = 0
         self.tried: list[Any] = []
-        self.fresh = False
+        self.fresh: bool | str = False
         self.evidence = Evidence.NOT_SENT
         self.unknown = False
         self.address: str | None = None

@@ -19,7 +19,7 @@ from ..core.outcome import IGNORED, SUCCESS, Evidence, Unfinished, attach
 from ..core.pipeline import Pipeline
 from ..core.policy import Site
 from ..policies.retry.state import MARK
-from .attempt import Attempt, failure, stale, unreachable
+from .attempt import HTTP_1_1, Attempt, failure, stale, unreachable, wants_http1
 from .body import ResponseBody
 from .hints import Finding, answer
 from .logical import STATE, Answered, Dependency, Logical
@@ -149,6 +149,12 @@ class Base:
             logical.tried.remove(attempt.endpoint)
             return True
         endpoints = self.endpoints
+        if attempt.stream is not None and not attempt.fresh and found.transient:
+            again = self._on_another_connection(exc, attempt, found, logical)
+            if again:
+                logical.fresh = again
+                logical.tried.remove(attempt.endpoint)
+                return True
         if not isinstance(endpoints, Endpoints) or not found.transient:
             return False
         if found.evidence is Evidence.NOT_SENT and unreachable(exc):
@@ -158,6 +164,19 @@ class Base:
             and len(logical.tried) < MOST_TRIED
             and endpoints.untried(logical.tried)
         )
+
+    def _on_another_connection(
+        self, exc: BaseException, attempt: Attempt, found: Finding, logical: Logical
+    ) -> bool | str:
+        """Whether what a shared connection did not take is sent again on one of its own; by which protocol, where the
+        server says so."""
+        if wants_http1(exc, attempt):
+            return HTTP_1_1
+        # It reached nobody, and where there is no other endpoint a new connection may.
+        reached_nobody = found.evidence is Evidence.REFUSED or (
+            found.evidence is Evidence.NOT_SENT and attempt.reused
+        )
+        return reached_nobody and not self.endpoints.untried(logical.tried)
 
     def _answered(self, response: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""
