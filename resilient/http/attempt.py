@@ -30,7 +30,8 @@ class Attempt:
         clock: reads the monotonic time.
         connect_timeout: seconds to connect at most.
         headers: sent in addition to the request's own.
-        fresh: whether it must not use a connection that was used before; `HTTP_1_1`: nor one that speaks HTTP/2.
+        fresh: whether it must not use a connection that was used before. Where connections are shared: the one that
+            it must not use; or `HTTP_1_1`: none of them.
         body: the request's body, where it is not in memory.
 
     Attributes:
@@ -72,7 +73,7 @@ class Attempt:
         clock: Callable[[], float],
         connect_timeout: float | None = None,
         headers: list[tuple[bytes, bytes]] | None = None,
-        fresh: bool | str = False,
+        fresh: Any = False,
         body: Any = None,
     ) -> None:
         self.deadline = deadline

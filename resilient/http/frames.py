@@ -16,6 +16,8 @@ _LARGEST = 16_384
 """Bytes: what a peer may send without having asked."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _GOAWAY = 0, 1, 3, 4, 7
+_WINDOW_UPDATE = 8
+_LOOKED_AT = frozenset((_DATA, _RST_STREAM, _SETTINGS, _GOAWAY))
 _ACK = 1
 _MAX_CONCURRENT_STREAMS = 3
 
@@ -46,16 +48,20 @@ class Frames:
         goodbye: what it said last when it ended the connection.
         open: the streams of requests that are on their way, each with the code of its first reset.
         resets: how many of them were reset.
+        dropped: bytes that came for others and were not shown to the core, until `refund` gives them back.
         sent: the highest stream whose request was handed to the socket.
+        touched: streams that something came for, 0 where it was for all; whoever looks clears it.
     """
 
-    __slots__ = ("_raw", "_rest", "goodbye", "limit", "open", "resets", "sent")
+    __slots__ = ("_raw", "_rest", "dropped", "goodbye", "limit", "open", "resets", "sent", "touched")
 
     def __init__(self) -> None:
         self.limit: int | None = None
         self.goodbye: Goodbye | None = None
         self.open: dict[int, int | None] = {}
         self.resets = 0
+        self.dropped = 0
+        self.touched: set[int] = set()
         self.sent = 0
         self._rest = bytearray()
         self._raw = False
@@ -76,7 +82,8 @@ class Frames:
             end = at + _HEAD + size
             if end > len(rest):
                 break
-            if kind in (_RST_STREAM, _SETTINGS, _GOAWAY):
+            self.touched.add(int.from_bytes(rest[at + 5 : at + _HEAD]) & 0x7FFFFFFF)
+            if kind in _LOOKED_AT:
                 frame = bytes(rest[at:end])
                 shown = self._heard(kind, frame)
                 if shown is not frame:
@@ -89,6 +96,12 @@ class Frames:
 
     def _heard(self, kind: int, frame: bytes) -> bytes:
         stream, payload = int.from_bytes(frame[5:_HEAD]) & 0x7FFFFFFF, frame[_HEAD:]
+        if kind == _DATA:
+            if stream in self.open:
+                return frame
+            # Nobody will read it, and so the core would never give the room back that it takes of all others.
+            self.dropped += len(payload)
+            return b""
         if kind == _RST_STREAM:
             # The first one counts: what comes later for what was on its way says only that the stream is closed.
             if len(payload) == 4 and self.open.get(stream, 0) is None:
@@ -115,6 +128,15 @@ class Frames:
             others.append(_MAX_CONCURRENT_STREAMS.to_bytes(2) + MOST.to_bytes(4))
         return (6 * len(others)).to_bytes(3) + frame[3:_HEAD] + b"".join(others)
 
+    def refund(self) -> bytes:
+        """What gives the peer back the room that went for nothing (WINDOW_UPDATE)."""
+        dropped, self.dropped = self.dropped, 0
+        return (
+            b""
+            if dropped == 0
+            else (4).to_bytes(3) + bytes([_WINDOW_UPDATE]) + bytes(5) + dropped.to_bytes(4)
+        )
+
     def sends(self, data: bytes, /) -> None:
         """Whole frames of the core's are handed to the socket."""
         for kind, stream in _parts(data):
@@ -132,6 +154,10 @@ def _parts(data: bytes) -> Iterator[tuple[int, int]]:
     while end - at >= _HEAD:
         yield data[at + 3], int.from_bytes(data[at + 5 : at + _HEAD]) & 0x7FFFFFFF
         at += _HEAD + int.from_bytes(data[at : at + 3])
+
+
+NOTHING = bytes([0, 0, 0, 0xFF, 0, 0, 0, 0, 0])
+"""A frame of no known type, which is ignored (RFC 9113 5.5)."""
 
 
 def reset_frame(stream: int, /) -> bytes:

@@ -12,6 +12,9 @@ from .binding import Binding
 from .exchange import AsyncExchange, Base, is_small, trio_run
 from .shared import SharedPool, Use
 
+NO_TIME = 0.001
+"""Seconds before the deadline in which no connection is opened any more."""
+
 
 class Http2Exchange(Base):
     """Sends requests from tasks, several on a connection.
@@ -101,7 +104,7 @@ class Http2Exchange(Base):
         from ..core.loops import running_loop, wait_for_wake
 
         attempt, pool = use.attempt, self.pool
-        loop, fresh = running_loop() or trio_run(), bool(attempt.fresh)
+        loop, fresh = running_loop() or trio_run(), attempt.fresh
         if pool.take(use, attempt.clock(), loop, fresh=fresh, patient=True):
             return
         limits = [float("inf") if patience is None else patience]
@@ -110,7 +113,7 @@ class Http2Exchange(Base):
         if attempt.deadline is not None:
             limits.append(max(0.0, attempt.deadline - attempt.clock()))
         await wait_for_wake(pool.wait_for_one(loop), min(limits))
-        if attempt.overdue():
+        if attempt.deadline is not None and attempt.clock() >= attempt.deadline - NO_TIME:
             raise TimedOut("the attempt ran out of time while it waited for a connection")
         pool.take(use, attempt.clock(), loop, fresh=fresh, patient=False)
 

@@ -37,7 +37,7 @@ class Logical:
         key: the idempotency key, and whether it was made here (and not by the caller).
         attempts: how many times something was sent, or tried to.
         tried: the endpoints that were, the last one last.
-        fresh: whether the next attempt must not use a connection that was used before.
+        fresh: as the next attempt's.
         evidence: how far the last attempt got.
         unknown: whether an attempt may have happened, and nothing is known of it.
         address: the endpoint of the last attempt.
@@ -78,7 +78,7 @@ class Logical:
         self.attempt: Any = None
         self.attempts = 0
         self.tried: list[Any] = []
-        self.fresh: bool | str = False
+        self.fresh: Any = False
         self.evidence = Evidence.NOT_SENT
         self.unknown = False
         self.address: str | None = None

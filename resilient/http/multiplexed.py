@@ -11,7 +11,7 @@ from typing import Any
 
 from .astreams import AsyncBackend, AsyncioStream
 from .attempt import NO_LIMIT, Phase
-from .frames import Frames, asks, reset_frame
+from .frames import NOTHING, Frames, asks, reset_frame
 from .streams import Pin, carried
 
 LAST_MOMENT = 0.05
@@ -28,6 +28,8 @@ class Multiplexed:
     Attributes:
         frames: what passed over it.
         pieces: how often something came.
+        uploading: requests whose bodies are being sent.
+        owed: streams that something came for in the read of another, which have not looked yet.
         heard: called when the peer told a limit, reset a stream or said goodbye.
     """
 
@@ -37,16 +39,23 @@ class Multiplexed:
         self.heard: Callable[[], None] = _nothing
         self._inner = inner
         self._core = core
+        self.uploading: set[Any] = set()
+        self.owed: set[int] = set()
+        self._turns = 0  # in which reads bring nothing
         self._held = b""  # for the core's next read
         self._resets: list[int] = []  # streams to be reset with the next write
 
     # ------------------------------------------------------------------------------------ what the core calls
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._turns and self.owed:
+            self._turns -= 1
+            return NOTHING
         while not self._held:
             data = await self._inner.read(max_bytes)
             if not data:
                 return b""
             self._take_in(data)
+            self._owe(timeout)
         held, self._held = self._held, b""
         return held
 
@@ -57,6 +66,21 @@ class Multiplexed:
         self._held += frames.received(data)
         if before != (frames.limit, frames.goodbye, frames.resets):
             self.heard()
+        if frames.dropped and isinstance(self._inner, AsyncioStream):
+            self._inner.write_now(frames.refund())  # under trio it goes out with the next write
+
+    def _owe(self, timeout: float | None) -> None:
+        """The core's requests read by turns. One whose answer, or room to send on, came in the read of another looks
+        when it has its turn, and who comes before it would read on until something else comes, however long. So there
+        are turns in which nothing comes, until all have looked."""
+        frames = self.frames
+        touched, frames.touched = frames.touched, set()
+        if timeout.__class__ is Phase:
+            touched.discard(timeout.attempt.stream.stream_id)
+        owed = {stream for stream in touched if stream in frames.open or (stream == 0 and self.uploading)}
+        if owed:
+            self.owed |= owed
+            self._turns = len(frames.open)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if self._inner.is_over():
@@ -66,7 +90,7 @@ class Multiplexed:
         if timeout.__class__ is Phase:
             timeout.attempt.stream.moved()
         self.frames.sends(buffer)
-        buffer += self._due_resets()
+        buffer += self._due_resets() + self.frames.refund()
         if not buffer:
             return
         if isinstance(self._inner, AsyncioStream):

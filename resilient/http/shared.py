@@ -120,16 +120,26 @@ class Use:
             self.attempt.sent_at = self.attempt.clock()
             self.pieces = stream.pieces
             stream.frames.open[number] = None
+            stream.uploading.add(self)
             self.moved()
         elif name == "http2.send_request_body.complete":
             self.writes = False
+            self._uploaded()
+            self.moved()
+        elif name == "http2.receive_response_headers.complete":
             self.moved()
         elif name == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
             self.pool.heard(self.connection)  # nothing else was agreed upon
         await self.attempt.atrace(name, info)
 
+    def _uploaded(self) -> None:
+        if self.connection.stream is not None:
+            self.connection.stream.uploading.discard(self)
+
     def moved(self) -> None:
         """There was progress: the time that it may be quiet begins anew."""
+        if self.stream_id is not None and self.connection.stream is not None:
+            self.connection.stream.owed.discard(self.stream_id)
         if self.alarm is not None:
             self.alarm.move(self._left())
 
@@ -166,6 +176,7 @@ class Use:
     def settle(self) -> None:
         """It ended otherwise than by its answer: note what is known of it now."""
         connection = self.connection
+        self._uploaded()
         self.well = connection.core.is_available() and not connection.draining
         self.reset = self.was_reset
 
@@ -222,12 +233,16 @@ class SharedPool:
         with self._lock:
             return sum(not connection.in_flight for connection in self._open)
 
-    def take(self, use: Use, now: float, loop: Any, *, fresh: bool, patient: bool) -> bool:
-        """Give ``use`` a connection. False where it is ``patient``, and better waits for one that is being opened."""
+    def take(self, use: Use, now: float, loop: Any, *, fresh: Any = False, patient: bool) -> bool:
+        """Give ``use`` a connection. False where it is ``patient``, and better waits for one that is being opened.
+
+        Args:
+            fresh: as an attempt's.
+        """
         dead: list[SharedConnection] = []
         found, opening = None, False
         with self._lock:
-            for connection in () if fresh else tuple(self._open):
+            for connection in () if fresh is True else tuple(self._open):
                 if connection.loop is not loop:
                     if connection.loop.is_closed():
                         self._open.remove(connection)
@@ -238,7 +253,7 @@ class SharedPool:
                     connection.draining = True
                     if not connection.in_flight:
                         dead.append(connection)
-                elif connection.has_place():
+                elif connection is not fresh and connection.has_place():
                     found = connection
                     break
             waits = found is None and opening and patient and not self._alone
@@ -320,6 +335,7 @@ class SharedPool:
             connection.kill()
         if stream is not None and number is not None:
             was_reset = stream.frames.open.pop(number, None)
+            stream.owed.discard(number)
             if not (over or clean) and was_reset is None and use.attempt.sent:
                 stream.reset(number)
 

@@ -145,7 +145,7 @@ class Base:
             return False
         if stale(exc, attempt) and logical.repeatable and not attempt.fresh:
             # The peer closed a kept connection while we took it up: the socket's fault (RFC 9110 9.2.2).
-            logical.fresh = True
+            logical.fresh = True if attempt.stream is None else attempt.stream.connection
             logical.tried.remove(attempt.endpoint)
             return True
         endpoints = self.endpoints
@@ -167,16 +167,16 @@ class Base:
 
     def _on_another_connection(
         self, exc: BaseException, attempt: Attempt, found: Finding, logical: Logical
-    ) -> bool | str:
-        """Whether what a shared connection did not take is sent again on one of its own; by which protocol, where the
-        server says so."""
+    ) -> Any:
+        """What a shared connection did not take is sent again on another: which not to use; None: it is not."""
         if wants_http1(exc, attempt):
             return HTTP_1_1
-        # It reached nobody, and where there is no other endpoint a new connection may.
+        # It reached nobody, and where there is no other endpoint another connection may.
         reached_nobody = found.evidence is Evidence.REFUSED or (
             found.evidence is Evidence.NOT_SENT and attempt.reused
         )
-        return reached_nobody and not self.endpoints.untried(logical.tried)
+        again = reached_nobody and not self.endpoints.untried(logical.tried)
+        return attempt.stream.connection if again else None
 
     def _answered(self, response: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient.http.frames import MOST, Frames, asks, reset_frame
+from resilient.http.frames import MOST, NOTHING, Frames, asks, reset_frame
 
 LIMIT = h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS
 
@@ -146,6 +146,20 @@ def test_what_is_wrong_is_told_by_the_core(broken: bytes) -> None:
     assert (frames.goodbye, frames.limit, frames.open) == (None, None, {1: None})
 
 
+def test_what_nobody_reads_is_given_back_to_the_others() -> None:
+    frames = Frames()
+    frames.open[1] = None
+    wanted, left = frame(0, b"x" * 100, stream=1), frame(0, b"y" * 50, stream=3)
+    assert frames.received(wanted + left + wanted + left) == wanted + wanted
+    client, server = pair()
+    client.receive_data(server.data_to_send())
+    server.receive_data(client.data_to_send())
+    (event,) = server.receive_data(frames.refund())
+    assert isinstance(event, h2.events.WindowUpdated)
+    assert (event.stream_id, event.delta) == (0, 100)
+    assert frames.refund() == b""
+
+
 def test_what_is_sent_is_known_by_its_head() -> None:
     client, _ = pair()
     frames = Frames()
@@ -164,6 +178,16 @@ def test_what_is_sent_is_known_by_its_head() -> None:
     assert (frames.sent, asks(body)) == (3, True)
     client.increment_flow_control_window(100)
     assert not asks(client.data_to_send())
+
+
+def test_who_is_touched_and_a_frame_that_says_nothing() -> None:
+    frames, (client, server) = Frames(), pair()
+    client.receive_data(frames.received(server.data_to_send()))
+    assert frames.touched == {0}
+    frames.touched.clear()
+    frames.received(conversation())
+    assert frames.touched == {0, 1, 3, 5}
+    assert [type(event) for event in client.receive_data(NOTHING)] == [h2.events.UnknownFrameReceived]
 
 
 def test_a_reset_of_ours_is_one() -> None:
