@@ -10,7 +10,7 @@ import select
 import ssl
 from typing import Any
 
-from ..core.loops import in_trio
+from ..core.loops import in_trio, running_loop
 from .attempt import Phase, clip
 from .streams import Pin, carried
 
@@ -203,6 +203,26 @@ class AsyncioStream(asyncio.Protocol):
             raise self._core.ConnectError("the connection was lost during the TLS handshake")
         return carried(timeout, self)
 
+    # -------------------------------------------------------------------- what is asked where it is shared (HTTP/2)
+    def is_over(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return bool(self._transport.is_closing())
+
+    def write_now(self, data: bytes) -> None:
+        """Send it after what was written before; never suspends. From its own loop only."""
+        if data and running_loop() is self._loop and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def take_now(self) -> bytes | None:
+        """What has come already; None: the peer has gone."""
+        if (
+            self._eof or self._paused or self._transport.is_closing()
+        ):  # paused: it sent far more than was asked
+            return None
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
+
     async def aclose(self) -> None:
         self.kill()
 
@@ -279,6 +299,15 @@ class TrioStream:
         seconds = clip(timeout, self._core.ConnectTimeout)
         inner = await self._inner.start_tls(ssl_context, server_hostname, seconds)
         return carried(timeout, TrioStream(inner, self._core))
+
+    def is_over(self) -> bool:
+        """Whether nothing can be sent any more."""
+        sock = self._inner.get_extra_info("socket")
+        return bool(sock is None or sock.fileno() < 0)
+
+    def take_now(self) -> bytes | None:
+        """Nothing: trio reads no more than it is asked for. None: it is closed."""
+        return None if self.is_over() else b""
 
     async def aclose(self) -> None:
         self.kill()

@@ -19,6 +19,8 @@ from .hints import Finding
 
 NO_LIMIT = 1e9
 """Seconds, for phases without a time-out of their own; the deadline still holds."""
+HTTP_1_1 = "HTTP/1.1"
+"""For ``fresh``: the server wants this request by that protocol."""
 
 
 class Attempt:
@@ -29,7 +31,8 @@ class Attempt:
         clock: reads the monotonic time.
         connect_timeout: seconds to connect at most.
         headers: sent in addition to the request's own.
-        fresh: whether it must not use a connection that was used before.
+        fresh: whether it must not use a connection that was used before. Where connections are shared: the one that
+            it must not use; or `HTTP_1_1`: none of them.
         body: the request's body, where it is not in memory.
 
     Attributes:
@@ -40,6 +43,7 @@ class Attempt:
         by_trace: the core's trace events are to tell what was sent.
         traced: some of them were heard.
         late: says what ran out, to an error of the body that the caller reads.
+        stream: its part of a connection that is shared (HTTP/2).
     """
 
     __slots__ = (
@@ -60,6 +64,7 @@ class Attempt:
         "sent",
         "sent_at",
         "span",
+        "stream",
         "traced",
         "user_trace",
     )
@@ -71,7 +76,7 @@ class Attempt:
         clock: Callable[[], float],
         connect_timeout: float | None = None,
         headers: list[tuple[bytes, bytes]] | None = None,
-        fresh: bool = False,
+        fresh: Any = False,
         body: Any = None,
     ) -> None:
         self.deadline = deadline
@@ -93,6 +98,7 @@ class Attempt:
         self.user_trace: Callable[[str, dict[str, Any]], Any] | None = None
         self.kill: Callable[[], None] | None = None
         self.late: Callable[[TimedOut], None] | None = None
+        self.stream: Any = None
 
     def sends(self) -> None:
         """Our stream is handed bytes of it."""
@@ -204,14 +210,14 @@ def failure(exc: BaseException, attempt: Attempt, /, *, foreign: bool = False) -
         evidence = Evidence.UNKNOWN if attempt.sent else Evidence.NOT_SENT
         return Finding(evidence, False, FAILURE if foreign and not own else IGNORED)
     name = type(exc).__name__
-    if name in ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "DecodingError"):
+    if name in _CALLERS_OWN and not _by_a_sibling(name, attempt):
         evidence = Evidence.UNKNOWN if attempt.sent else Evidence.NOT_SENT
         return Finding(evidence, False, IGNORED)
     causes = _causes(exc)
     if not attempt.sent:
         return Finding(Evidence.NOT_SENT, _may_pass(causes), IGNORED if name == "PoolTimeout" else FAILURE)
     for cause in causes:
-        refused = _refused_by_h2(cause)
+        refused = _refused_by_h2(cause, attempt)
         if refused is not None:
             return refused
     verdict = IGNORED if stale(exc, attempt) else FAILURE
@@ -283,17 +289,49 @@ def unreachable(exc: BaseException, /) -> bool:
     return any(isinstance(cause, OSError) and cause.errno in _NOBODY_THERE for cause in _causes(exc))
 
 
-_REFUSED_STREAM, _HTTP_1_1_REQUIRED, _ENHANCE_YOUR_CALM = 0x7, 0xD, 0xB
+_CALLERS_OWN = ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "DecodingError")
 
 
-def _refused_by_h2(cause: BaseException) -> Finding | None:
-    """What an HTTP/2 event in the core's error proves (RFC 9113 8.7)."""
-    event = cause.args[0] if cause.args else None
-    code = getattr(event, "error_code", None)
-    if type(event).__name__ != "StreamReset" or code is None:
-        return None
-    if code in (_REFUSED_STREAM, _HTTP_1_1_REQUIRED):
-        return Finding(Evidence.REFUSED, True, FAILURE)
+def _by_a_sibling(name: str, attempt: Attempt) -> bool:
+    """Whether the core says that we broke a rule, and it was its own: of a shared connection that another request found
+    broken, or of a stream that the peer had reset. Where the connection is as well as before it was the caller's."""
+    stream = attempt.stream
+    return (
+        name == "LocalProtocolError" and stream is not None and (stream.reset is not None or not stream.well)
+    )
+
+
+# ---------------------------------------------------------------------------------------------- HTTP/2 (RFC 9113 8.7)
+_REFUSED_STREAM, _ENHANCE_YOUR_CALM, _HTTP_1_1_REQUIRED = 0x7, 0xB, 0xD
+
+
+def _refused_by_h2(cause: BaseException, attempt: Attempt) -> Finding | None:
+    """What the peer said when it ended a stream, or the connection."""
+    stream, code = attempt.stream, reset_code(cause, attempt)
+    if code is None and stream is not None and stream.goodbye is not None:
+        # Not processed, whatever the code says; and no more of it soon, where that is the code.
+        calm = stream.goodbye.error_code == _ENHANCE_YOUR_CALM
+        return _DECLINED if calm else Finding(Evidence.REFUSED, True, FAILURE)
     if code == _ENHANCE_YOUR_CALM:
-        return Finding(Evidence.DECLINED, True, IGNORED)
-    return None
+        return _DECLINED
+    if code == _HTTP_1_1_REQUIRED:
+        # Where nothing but HTTP/2 is spoken, no other attempt ends better.
+        return Finding(Evidence.REFUSED, stream is None or attempt.endpoint.exchange.speaks_http1, FAILURE)
+    return Finding(Evidence.REFUSED, True, FAILURE) if code == _REFUSED_STREAM else None
+
+
+_DECLINED = Finding(Evidence.DECLINED, True, IGNORED)
+
+
+def reset_code(exc: BaseException, attempt: Attempt, /) -> int | None:
+    """The code with which the peer reset the stream. The core may know no more of it than that it is closed."""
+    if attempt.stream is not None and attempt.stream.reset is not None:
+        code: int = attempt.stream.reset
+        return code
+    event = exc.args[0] if exc.args else None
+    return getattr(event, "error_code", None) if type(event).__name__ == "StreamReset" else None
+
+
+def wants_http1(exc: BaseException, attempt: Attempt, /) -> bool:
+    """Whether the server refused HTTP/2 for this request, and can be asked by HTTP/1.1."""
+    return reset_code(exc, attempt) == _HTTP_1_1_REQUIRED and attempt.endpoint.exchange.speaks_http1

@@ -25,21 +25,18 @@ class Base:
 
     Args:
         binding: the SDK.
-        factory: a pool of the core's, used to make connections alone.
+        pool: the connections.
         origin: the core's origin of the URL.
-        tunnelled: whether a proxy is between: then its own first bytes may go before the request's.
-        settings: of our `Pool`.
+        traced: whether the core's trace events tell what was sent: the first bytes may be others than the request's.
     """
 
     foreign = False
     """Whether somebody else's code does the sending."""
 
-    def __init__(
-        self, binding: Binding, factory: Any, origin: Any, *, sync: bool, tunnelled: bool, **settings: Any
-    ) -> None:
+    def __init__(self, binding: Binding, pool: Any, origin: Any, *, traced: bool) -> None:
         self.binding = binding
-        self.pool = Pool(lambda: factory.create_connection(origin), sync=sync, **settings)
-        self._tunnelled = tunnelled
+        self.pool = pool
+        self._traced = traced
         self._origin = origin
 
     def retire(self) -> None:
@@ -54,7 +51,7 @@ class Base:
             binding.target(self._origin, path),
             [*request.headers.raw, *attempt.headers],
             request.stream if attempt.body is None else attempt.body,
-            attempt.extensions(given, trace if self._tunnelled or "trace" in given else None),
+            attempt.extensions(given, trace if self._traced or "trace" in given else None),
         )
 
     def error(self, exc: BaseException, attempt: Attempt, request: Any) -> Exception | None:
@@ -86,8 +83,11 @@ def is_small(request: Any, status: int, headers: list[tuple[bytes, bytes]]) -> b
 class SyncExchange(Base):
     """Sends requests from threads."""
 
-    def __init__(self, binding: Binding, factory: Any, origin: Any, **settings: Any) -> None:
-        super().__init__(binding, factory, origin, sync=True, **settings)
+    def __init__(
+        self, binding: Binding, factory: Any, origin: Any, *, tunnelled: bool, **settings: Any
+    ) -> None:
+        pool = Pool(lambda: factory.create_connection(origin), sync=True, **settings)
+        super().__init__(binding, pool, origin, traced=tunnelled)
 
     def send(self, request: Any, attempt: Attempt) -> Any:
         """One request; its response, read if it is small.
@@ -132,8 +132,11 @@ class SyncExchange(Base):
 class AsyncExchange(Base):
     """Sends requests from tasks."""
 
-    def __init__(self, binding: Binding, factory: Any, origin: Any, **settings: Any) -> None:
-        super().__init__(binding, factory, origin, sync=False, **settings)
+    def __init__(
+        self, binding: Binding, factory: Any, origin: Any, *, tunnelled: bool, **settings: Any
+    ) -> None:
+        pool = Pool(lambda: factory.create_connection(origin), sync=False, **settings)
+        super().__init__(binding, pool, origin, traced=tunnelled)
 
     async def send(self, request: Any, attempt: Attempt) -> Any:
         """As `SyncExchange.send`."""

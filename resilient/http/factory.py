@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.request import getproxies
 
@@ -31,6 +32,7 @@ from .attempt import Attempt
 from .binding import Binding
 from .logical import Dependency, is_ours
 from .profiles import Profile, profile_of
+from .protocols import check_protocols
 from .transport import Places
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -101,15 +103,15 @@ class Wiring:
         socket_options: Any = None,
         ssl_context: Any = None,
     ) -> None:
-        if http2 or not http1:
-            given = "http2=True" if http2 else "http1=False"
-            raise PolicyError(f"client: {given} is not supported; leave it out: HTTP/1.1 is spoken")
+        check_protocols(http1, http2, asynchronous=asynchronous)
         self.binding = binding
         self.asynchronous = asynchronous
         # Made once: it takes 25 ms.
-        self.ssl_context = ssl_context or binding.sdk.create_ssl_context(
-            verify=verify, cert=cert, trust_env=trust_env
+        self._make_context = partial(
+            binding.sdk.create_ssl_context, verify=verify, cert=cert, trust_env=trust_env
         )
+        self.ssl_context = ssl_context or self._make_context()
+        self._http1, self._shared = http1, _sharing_drivers() if http2 else None
         self.proxy = None if proxy is None else _core_proxy(binding, proxy)
         self.dials_elsewhere = uds is not None
         self._kind, self._backend = _drivers(asynchronous)
@@ -123,18 +125,43 @@ class Wiring:
 
     def exchange(self, url: Any, pin: tuple[str, int] | None = None) -> Any:
         """What sends to the URL's origin, dialling ``pin`` where one is given."""
+        if self._shared is not None:
+            return self._shared_exchange(url, pin, *self._shared)
+        core, tunnelled = self.binding.core, self.proxy is not None
+        pin = None if tunnelled else pin
+        if self.asynchronous:
+            factory = self._factory(self._backend(core, pin), self.ssl_context)
+        else:
+            factory = self._factory(self._backend(core, pin, tunnelled=tunnelled), self.ssl_context)
+        return self._kind(self.binding, factory, self._origin(url), tunnelled=tunnelled, **self._pool)
+
+    def _shared_exchange(self, url: Any, pin: tuple[str, int] | None, kind: Any, backend: Any) -> Any:
+        core, tunnelled = self.binding.core, self.proxy is not None
+        pin = None if tunnelled else pin
+
+        def without() -> Any:
+            # The core writes into a context which protocols it offers, and another handshake may be under way.
+            factory = self._factory(self._backend(core, pin), self._make_context())
+            return self._kind(self.binding, factory, self._origin(url), tunnelled=tunnelled, **self._pool)
+
+        known = not self._http1 and url.scheme == "http"
+        factory = self._factory(
+            backend(core, pin, known=known), self.ssl_context, http1=self._http1, http2=True
+        )
+        http1 = without if self._http1 else None
+        return kind(self.binding, factory, self._origin(url), http1=http1, **self._pool)
+
+    def _factory(self, backend: Any, ssl_context: Any, **given: Any) -> Any:
         core = self.binding.core
-        pin = None if self.proxy is not None else pin
-        tunnelled = self.proxy is not None
-        backend = (
-            self._backend(core, pin) if self.asynchronous else self._backend(core, pin, tunnelled=tunnelled)
-        )
         pool = core.AsyncConnectionPool if self.asynchronous else core.ConnectionPool
-        factory = pool(
-            ssl_context=self.ssl_context, proxy=self.proxy, network_backend=backend, **self._options
+        return pool(
+            ssl_context=ssl_context, proxy=self.proxy, network_backend=backend, **self._options, **given
         )
-        origin = core.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/").origin
-        return self._kind(self.binding, factory, origin, tunnelled=tunnelled, **self._pool)
+
+    def _origin(self, url: Any) -> Any:
+        return self.binding.core.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/"
+        ).origin
 
     def elsewhere(self, url: Any) -> Any:
         """What sends where a redirect leads. A Service of the cluster is dialled by its absolute name: the search list
@@ -160,6 +187,14 @@ def _drivers(asynchronous: bool) -> tuple[Any, Any]:
     from .streams import Backend
 
     return SyncExchange, Backend
+
+
+def _sharing_drivers() -> tuple[Any, Any]:
+    """The same where HTTP/2 is offered."""
+    from .http2 import Http2Exchange
+    from .multiplexed import MultiplexingBackend
+
+    return Http2Exchange, MultiplexingBackend
 
 
 def assemble(

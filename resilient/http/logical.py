@@ -51,7 +51,7 @@ class Logical:
             ``caller`` (the request's options); empty where the caller did.
         attempts: how many times something was sent, or tried to.
         tried: the endpoints that were, the last one last.
-        fresh: whether the next attempt must not use a connection that was used before.
+        fresh: as the next attempt's.
         evidence: how far the last attempt got.
         unknown: whether of an attempt nothing is known.
         maybe_since: when the first attempt began that may have happened, by the clock: nothing is known of it, or it
@@ -99,7 +99,7 @@ class Logical:
         self.attempt: Any = None
         self.attempts = 0
         self.tried: list[Any] = []
-        self.fresh = False
+        self.fresh: Any = False
         self.evidence = Evidence.NOT_SENT
         self.unknown = False
         self.maybe_since: float | None = None

@@ -22,7 +22,7 @@ from ..core.policy import Site
 from ..policies.retry.state import MARK
 from ..policies.retry.steps import DRAIN_SECONDS
 from . import answers
-from .attempt import Attempt, failure, stale, unreachable
+from .attempt import HTTP_1_1, Attempt, failure, stale, unreachable, wants_http1
 from .body import ResponseBody
 from .hints import Finding
 from .keyed import attributes
@@ -189,10 +189,16 @@ class Base:
             return False
         if stale(exc, attempt) and logical.repeatable and not attempt.fresh:
             # The peer closed a kept connection while we took it up: the socket's fault (RFC 9110 9.2.2).
-            logical.fresh = True
+            logical.fresh = True if attempt.stream is None else attempt.stream.connection
             logical.tried.remove(attempt.endpoint)
             return True
         endpoints = self.endpoints
+        if attempt.stream is not None and not attempt.fresh and found.transient:
+            again = self._on_another_connection(exc, attempt, found, logical)
+            if again:
+                logical.fresh = again
+                logical.tried.remove(attempt.endpoint)
+                return True
         if not isinstance(endpoints, Endpoints) or not found.transient:
             return False
         if found.evidence is Evidence.NOT_SENT and unreachable(exc):
@@ -202,6 +208,19 @@ class Base:
             and len(logical.tried) < MOST_TRIED
             and endpoints.untried(logical.tried)
         )
+
+    def _on_another_connection(
+        self, exc: BaseException, attempt: Attempt, found: Finding, logical: Logical
+    ) -> Any:
+        """What a shared connection did not take is sent again on another: which not to use; None: it is not."""
+        if wants_http1(exc, attempt):
+            return HTTP_1_1
+        # It reached nobody, and where there is no other endpoint another connection may.
+        reached_nobody = found.evidence is Evidence.REFUSED or (
+            found.evidence is Evidence.NOT_SENT and attempt.reused
+        )
+        again = reached_nobody and not self.endpoints.untried(logical.tried)
+        return attempt.stream.connection if again else None
 
     def _answered(self, request: Any, response: Any, attempt: Attempt, logical: Logical) -> Any:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""

@@ -1,8 +1,8 @@
 """A test kit for users of this library: time that tests move, an origin that misbehaves, events collected.
 
 Not imported by ``import resilient``; needs nothing but the standard library (`Origin` with ``tls=True``:
-trustme; `Nameserver`: dnslib). The pytest fixtures stand in `resilient.testing.plugin`. Names are imported when first
-used.
+trustme, with ``http2=True``: h2; `Nameserver`: dnslib). The pytest fixtures stand in `resilient.testing.plugin`.
+Names are imported when first used.
 
 Example:
     >>> from resilient import Pipeline, Retry
@@ -34,15 +34,21 @@ if TYPE_CHECKING:
     from .behaviours import die as die
     from .behaviours import drip_body as drip_body
     from .behaviours import drip_head as drip_head
+    from .behaviours import enhance_your_calm as enhance_your_calm
     from .behaviours import garbage as garbage
+    from .behaviours import goaway as goaway
     from .behaviours import hang as hang
+    from .behaviours import http_1_1_required as http_1_1_required
     from .behaviours import ignore_continue as ignore_continue
+    from .behaviours import lose_connection as lose_connection
+    from .behaviours import refused_stream as refused_stream
     from .behaviours import reset_after_effect as reset_after_effect
     from .behaviours import reset_before_effect as reset_before_effect
     from .behaviours import reset_before_request as reset_before_request
     from .behaviours import reset_mid_body as reset_mid_body
     from .behaviours import reset_mid_head as reset_mid_head
     from .behaviours import reset_on_accept as reset_on_accept
+    from .behaviours import reset_stream as reset_stream
     from .behaviours import retry_later as retry_later
     from .behaviours import slow as slow
     from .behaviours import stale as stale
@@ -70,15 +76,21 @@ _HOMES = {
         "die",
         "drip_body",
         "drip_head",
+        "enhance_your_calm",
         "garbage",
+        "goaway",
         "hang",
+        "http_1_1_required",
         "ignore_continue",
+        "lose_connection",
+        "refused_stream",
         "reset_after_effect",
         "reset_before_effect",
         "reset_before_request",
         "reset_mid_body",
         "reset_mid_head",
         "reset_on_accept",
+        "reset_stream",
         "retry_later",
         "slow",
         "stale",

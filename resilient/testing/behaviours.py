@@ -262,6 +262,95 @@ def die(then: Stepish = "reset_before_effect") -> Behaviour:
     return Behaviour(f"die({last})", run)
 
 
+# -- HTTP/2 alone
+
+
+def reset_stream(code: int = 0x2, *, effect: bool = False) -> Behaviour:
+    """Read the whole request, then reset its stream (HTTP/2); the connection goes on.
+
+    Args:
+        code: RFC 9113, 7: 0x2 internal error, 0x8 cancel.
+        effect: whether it was done.
+    """
+
+    def run(exchange: Exchange) -> None:
+        from .http2 import stream_of
+
+        stream = stream_of(exchange)
+        stream.read()
+        if effect:
+            stream.effect()
+        stream.reset_stream(code)
+
+    return Behaviour(f"reset_stream({code:#x}, effect={effect})", run)
+
+
+def refused_stream() -> Behaviour:
+    """Reset the stream by REFUSED_STREAM: provably not processed (HTTP/2)."""
+    return Behaviour("refused_stream()", reset_stream(0x7))
+
+
+def enhance_your_calm() -> Behaviour:
+    """Reset the stream by ENHANCE_YOUR_CALM: the client sends too much (HTTP/2)."""
+    return Behaviour("enhance_your_calm()", reset_stream(0xB))
+
+
+def http_1_1_required() -> Behaviour:
+    """Reset the stream by HTTP_1_1_REQUIRED; over HTTP/1.1 the request is answered by 200."""
+
+    def run(exchange: Exchange) -> None:
+        over_http2 = exchange.read_head().version == "HTTP/2"
+        (reset_stream(0xD) if over_http2 else answer(200))(exchange)
+
+    return Behaviour("http_1_1_required()", run)
+
+
+def goaway(
+    last: Literal["this", "before", "none", "all"] = "none", code: int = 0, then: Stepish = 200
+) -> Behaviour:
+    """Read the whole request, then say GOAWAY (HTTP/2).
+
+    Requests after the last that is named are left alone; the others, and this one by ``then``, are carried out, and the
+    connection is closed.
+
+    Args:
+        last: the last request that will be answered: this one, the one before, none, or all that are on their way.
+        code: RFC 9113, 7: 0 for all is well, 0xB enhance your calm.
+        then: what is done with this request, if it is among those.
+    """
+    next_step = as_behaviour(then)
+
+    def run(exchange: Exchange) -> None:
+        from .http2 import stream_of
+
+        stream = stream_of(exchange)
+        stream.read()
+        highest = {"none": 0, "before": stream.stream_id - 2, "this": stream.stream_id, "all": 2**31 - 1}[
+            last
+        ]
+        stream.goaway(max(0, highest), code)
+        if stream.open:
+            next_step(stream)
+
+    return Behaviour(f"goaway({last!r}, {code:#x}, {next_step})", run)
+
+
+def lose_connection(*, effect: bool = False) -> Behaviour:
+    """Read the whole request, then reset the connection, with all other requests on it (HTTP/2); ``effect``: whether it
+    was done."""
+
+    def run(exchange: Exchange) -> None:
+        from .http2 import stream_of
+
+        stream = stream_of(exchange)
+        stream.read()
+        if effect:
+            stream.effect()
+        stream.reset_connection()
+
+    return Behaviour(f"lose_connection(effect={effect})", run)
+
+
 # -- time
 
 
@@ -367,15 +456,21 @@ _NAMED: dict[str, Callable[[], Behaviour]] = {
     "die": die,
     "drip_body": drip_body,
     "drip_head": drip_head,
+    "enhance_your_calm": enhance_your_calm,
     "garbage": garbage,
+    "goaway": goaway,
     "hang": hang,
+    "http_1_1_required": http_1_1_required,
     "ignore_continue": ignore_continue,
+    "lose_connection": lose_connection,
+    "refused_stream": refused_stream,
     "reset_after_effect": reset_after_effect,
     "reset_before_effect": reset_before_effect,
     "reset_before_request": reset_before_request,
     "reset_mid_body": reset_mid_body,
     "reset_mid_head": reset_mid_head,
     "reset_on_accept": reset_on_accept,
+    "reset_stream": reset_stream,
     "retry_later": retry_later,
     "stale": stale,
     "stall_upload": stall_upload,

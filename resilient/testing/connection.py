@@ -22,7 +22,7 @@ from .clock import ManualClock
 
 T = TypeVar("T")
 
-_WORKING, _TIME = 0, -1
+_WORKING = 0
 _READ, _WRITE = select.POLLIN, select.POLLOUT
 # Linux tells that the peer has closed even while bytes of it lie unread; elsewhere those look the same.
 _LEFT = getattr(select, "POLLRDHUP", select.POLLIN)
@@ -40,6 +40,53 @@ class Timing(Protocol):
     clock: ManualClock | None
 
 
+class Pause:
+    """A wait on the origin's clock, which ends when the origin does.
+
+    Attributes:
+        on: somebody waits; read by any thread.
+    """
+
+    def __init__(self, timing: Timing) -> None:
+        self.on = False
+        self._timing = timing
+        self._stopping = False
+        self._woken = threading.Event()
+
+    def stop(self) -> None:
+        """End it with `Gone`, and every later one; from any thread."""
+        self._stopping = True
+        self._woken.set()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        if self._stopping:
+            raise Gone
+        clock = self._timing.clock
+        if clock is None:
+            self.on = True
+            self._woken.wait(seconds)
+        elif clock.autojump and not clock._driven:
+            clock._move(by=seconds)  # whoever waits moves the time, as everywhere on such a clock
+        else:
+            # The alarm first: idle without one, we would be taken for waiting for ever.
+            until = clock.monotonic() + seconds
+            cancel = clock.call_at(until, self._go_on)
+            self.on = True
+            with clock._counted_as_blocked(until):
+                self._woken.wait()
+            cancel()
+        self.on = False
+        if self._stopping:
+            raise Gone
+        self._woken.clear()
+
+    def _go_on(self) -> None:
+        # In the thread that moves the time, which must not move it on before we had our turn.
+        self.on = False
+        self._woken.set()
+
+
 class Connection:
     """A connection that was accepted. Used by a thread of its own; what others may call is marked.
 
@@ -47,6 +94,7 @@ class Connection:
         number: which connection of the origin it is, from 1.
         open: whether our end is open.
         buffer: bytes that were received and not used yet.
+        beside: tells whether something is left to be done by other threads that serve it (HTTP/2).
     """
 
     def __init__(self, sock: socket.socket, number: int, timing: Timing) -> None:
@@ -56,34 +104,74 @@ class Connection:
         self.open = True
         self.buffer = bytearray()
         self._sock = sock
-        self._timing = timing
+        self.beside: Callable[[], bool] | None = None
+        self._pause = Pause(timing)
         self._waits_for = _WORKING  # read by any thread
+        self._stuck = _WORKING  # what a thread beside waits for that sends; read by any thread
         self._stopping = False
-        self._woken = threading.Event()
+        self._wire = (
+            threading.Lock()
+        )  # held while the socket is read or written: TLS bears one thread at a time
         self._closing = threading.Lock()  # guards the descriptor's end against who looks at it from outside
 
     # -- from any thread
 
     def busy(self) -> bool:
         """Whether something is left to be done here that needs no time to pass."""
+        if self._pause.on:
+            return False
         waits_for = self._waits_for
         if waits_for == _WORKING:
             return True
-        if waits_for == _TIME:
-            return False
+        if self.beside is not None and self._is_busy_beside(self.beside):
+            return True
         with self._closing:
             ready = self.open and _ready(self._sock, waits_for, 0)
         # Changed in between: it went on, and may have taken the bytes before we looked for them.
         return ready or self._waits_for != waits_for
 
+    def _is_busy_beside(self, beside: Callable[[], bool]) -> bool:
+        stuck = self._stuck
+        if stuck != _WORKING:
+            with self._closing:
+                return self.open and _ready(self._sock, stuck, 0)
+        return beside()
+
     def stop(self) -> None:
         """Have every wait of the connection end with `Gone`."""
         self._stopping = True
-        self._woken.set()
+        self._pause.stop()
         with self._closing, contextlib.suppress(OSError):
             if self.open:
                 # past SSLSocket.shutdown, which takes the TLS state away under the thread that uses it
                 socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def send_beside(self, data: bytes) -> None:
+        """Send all of it while the connection's own thread reads, which says for both what is waited for."""
+        view = memoryview(data)
+        while view:
+            if not self.open or self._stopping:
+                raise Gone
+            wanted = _WRITE
+            try:
+                with self._wire:
+                    view = view[self._sock.send(view[:CHUNK]) :]
+                continue
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                pass
+            except ssl.SSLWantReadError:
+                wanted = _READ
+            except (OSError, ValueError) as exc:
+                raise Gone from exc
+            self._stuck = wanted
+            _ready(self._sock, wanted, None)
+            self._stuck = _WORKING
+
+    def end_beside(self, *, reading: bool) -> None:
+        """End our side of it; or have its own thread find that nothing more comes (``reading``)."""
+        with self._closing, contextlib.suppress(OSError):
+            if self.open:
+                socket.socket.shutdown(self._sock, socket.SHUT_RD if reading else socket.SHUT_WR)
 
     # -- from its own thread
 
@@ -111,31 +199,7 @@ class Connection:
 
     def wait(self, seconds: float) -> None:
         """Let time pass, on the origin's clock."""
-        if self._stopping:
-            raise Gone
-        clock = self._timing.clock
-        if clock is None:
-            self._waits_for = _TIME
-            self._woken.wait(seconds)
-        elif clock.autojump and not clock._driven:
-            clock._move(by=seconds)  # whoever waits moves the time, as everywhere on such a clock
-        else:
-            # The alarm first: idle without one, we would be taken for waiting for ever.
-            until = clock.monotonic() + seconds
-            cancel = clock.call_at(until, self._go_on)
-            self._waits_for = _TIME
-            with clock._counted_as_blocked(until):
-                self._woken.wait()
-            cancel()
-        self._waits_for = _WORKING
-        if self._stopping:
-            raise Gone
-        self._woken.clear()
-
-    def _go_on(self) -> None:
-        # In the thread that moves the time, which must not move it on before we had our turn.
-        self._waits_for = _WORKING
-        self._woken.set()
+        self._pause.wait(seconds)
 
     def wait_until_left(self) -> None:
         """Wait until the client closes the connection."""
@@ -170,7 +234,8 @@ class Connection:
             if not self.open or self._stopping:
                 raise Gone
             try:
-                return operation()
+                with self._wire:
+                    return operation()
             except BlockingIOError:
                 self._poll(wanted)
             except ssl.SSLWantReadError:  # TLS may have to read in order to write, and the other way round

@@ -34,7 +34,8 @@ class Request:
         order: number of the request, from 1 in the order in which their heads were read.
         complete: whether the whole body was received.
         effect: whether the origin did what was asked.
-        version: ``"HTTP/1.1"`` or ``"HTTP/1.0"``.
+        version: ``"HTTP/1.1"``, ``"HTTP/1.0"`` or ``"HTTP/2"``.
+        cancelled: whether the client reset its stream (HTTP/2).
     """
 
     method: str
@@ -46,6 +47,7 @@ class Request:
     body: bytes = b""
     complete: bool = False
     effect: bool = False
+    cancelled: bool = False
 
     def header(self, name: str, default: str | None = None, /) -> str | None:
         """The value of the first header of that name, in whatever case; else ``default``."""

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 origin on loopback that does what it is told, above all wrongly."""
+"""An HTTP origin on loopback that does what it is told, above all wrongly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _JOIN = 5.0
 
 
 class Origin:
-    """A fault-injecting HTTP/1.1 server on a port of its own; a context manager.
+    """A fault-injecting HTTP/1.1 and HTTP/2 server on a port of its own; a context manager.
 
     Each request takes the next step of the `script`, in the order in which their first bytes come; after the
     last step, the default. It answers 200 as long as nothing else is said. What a step can be: see
@@ -35,6 +35,8 @@ class Origin:
             goes forward to their end when nothing else is to be done; with no such loop running, a delay
             moves the clock.
         tls: True for a certificate made on the spot (needs trustme), or a server's context of yours.
+        http2: whether HTTP/2 is spoken too (needs h2): with TLS to clients that offer it, else to those that begin
+            with it. A number: how many requests a connection takes at a time; True: 100.
         host: an address of this machine.
         max_connections: how many may be open at a time; further ones are reset.
         max_head: bytes of a request's head, else 431.
@@ -66,6 +68,7 @@ class Origin:
         *,
         clock: ManualClock | None = None,
         tls: bool | ssl.SSLContext = False,
+        http2: bool | int = False,
         host: str = "127.0.0.1",
         max_connections: int = 256,
         max_head: int = 65_536,
@@ -78,6 +81,7 @@ class Origin:
         self.max_head = max_head
         self.max_body = max_body
         self._tls = tls
+        self._http2 = http2
         self._server_context: ssl.SSLContext | None = None
         self._client_context: ssl.SSLContext | None = None
         self._default = as_behaviour(default)
@@ -113,6 +117,8 @@ class Origin:
             self._server_context, self._client_context = make_contexts(*names)
         elif isinstance(self._tls, ssl.SSLContext):
             self._server_context = self._tls
+        if self._http2 and self._server_context is not None:
+            self._server_context.set_alpn_protocols(["h2", "http/1.1"])
         listener = self._bind(self.port)
         listener.listen(_BACKLOG)
         self._address = listener.getsockname()[:2]
@@ -345,6 +351,21 @@ class Origin:
             self._changes += 1
             self._changed.notify_all()
 
+    def step(self) -> Behaviour:
+        """What is to be done with the next request. For its connections."""
+        with self._changed:
+            return self._next_step()
+
+    def joined(self, thread: threading.Thread) -> None:
+        """A thread that is to end with the origin. For connections that have several."""
+        with self._changed:
+            self._threads = {thread, *(each for each in self._threads if each.is_alive())}
+
+    def failed(self, exc: Exception) -> None:
+        """A handler raised. For its connections."""
+        with self._changed:
+            self._errors.append(exc)
+
     # -- for virtual-time loops
 
     def busy(self) -> bool:
@@ -419,9 +440,13 @@ class Origin:
                 step(exchange)
             if connection.open and self._server_context is not None:
                 connection.start_tls(self._server_context)
+            if self._http2 and connection.open and exchange.wait_for_more():
+                from .http2 import PREFACE, Http2Connection
+
+                if connection.buffer.startswith(PREFACE):
+                    Http2Connection(self, connection, 100 if self._http2 is True else self._http2).serve()
             while connection.open and exchange.wait_for_more():
-                with self._changed:
-                    step = self._next_step()
+                step = self.step()
                 step(exchange)
                 if connection.open:
                     exchange.read()  # what the step left unread would be taken for the next request
@@ -429,8 +454,7 @@ class Origin:
         except Gone:
             pass
         except Exception as exc:  # a handler's, or a behaviour's that is not ours
-            with self._changed:
-                self._errors.append(exc)
+            self.failed(exc)
             with contextlib.suppress(Gone):
                 exchange.send(
                     b"HTTP/1.1 500 Handler Failed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -69,7 +69,7 @@ def by_turns(*turns: Stepish) -> Stepish:
 class Called:
     """A client with every policy that takes something, and what must be there again in the end."""
 
-    def __init__(self, origin: Origin, clock: ManualClock | None) -> None:
+    def __init__(self, origin: Origin, clock: ManualClock | None, **options: Any) -> None:
         self.bulkhead = Bulkhead(AT_ONCE, queue=4, max_wait=1.0)
         self.breaker = CircuitBreaker(consecutive=5, minimum_calls=10, open_for=0.5, max_open=1.0)
         given = {} if clock is None else {"clock": clock}
@@ -78,9 +78,10 @@ class Called:
         pipeline = Pipeline(
             Timeout(3.0), retry, self.breaker, self.bulkhead, Timeout(0.9), name="storm", **given
         )
-        verify: dict[str, Any] = {"verify": origin.client_context} if origin.url.startswith("https") else {}
+        if origin.url.startswith("https"):
+            options["verify"] = origin.client_context
         self.transport = resilient.httpx.AsyncTransport(
-            "storm", base_url=origin.url, policies=pipeline, **verify
+            "storm", base_url=origin.url, policies=pipeline, **options
         )
         self.client = httpx.AsyncClient(base_url=origin.url, transport=self.transport, timeout=None)
         self.ended: Counter[str] = Counter()

@@ -152,7 +152,7 @@ def test_a_trace_of_the_users(mode: str, manual_clock: ManualClock) -> None:
         ({"port": 8080}, r"port=8080 must be the name of the Service's port.*a number belongs into base_url"),
         ({"port": "80"}, r"port='80' must be the name"),
         ({"port": "_http._tcp"}, r"must be the name"),
-        ({"http2": True}, r"http2=True is not supported; leave it out"),
+        ({"http1": False}, r"http1=False leaves no protocol; leave it out, or write async_client"),
         (
             {"transport": httpx.MockTransport(lambda request: httpx.Response(200)), "verify": False},
             r"verify would be",

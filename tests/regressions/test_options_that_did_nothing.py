@@ -133,7 +133,7 @@ def test_switches_and_listeners_are_what_they_must_be() -> None:
         ),
         ({"endpoints": ["http://h:80"]}, "'http://h:80' is not host:port"),
         ({"endpoints": [80]}, "80 is not host:port"),
-        ({"http1": False}, "http1=False is not supported"),
+        ({"http1": False}, "http1=False leaves no protocol"),
         ({"base_url": "ftp://x"}, "must be an absolute http or https URL"),
         ({"policies": [Retry()]}, "write the policies one after the other"),
         ({"policies": Fallback(httpx.Response(200))}, "one value for all calls"),

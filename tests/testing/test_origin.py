@@ -705,10 +705,15 @@ def test_ends_what_waits_in_real_time_and_what_sends() -> None:
 
 def test_close_tells_of_a_handler_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resilient.testing.origin._JOIN", 0.01)
-    go = threading.Event()
-    with Origin(lambda exchange: go.wait()) as origin, connected(origin) as sock:  # type: ignore[arg-type]
+    there, go = threading.Event(), threading.Event()
+
+    def handler(exchange: Exchange) -> None:
+        there.set()
+        go.wait()
+
+    with Origin(handler) as origin, connected(origin) as sock:
         sock.sendall(GET)
-        origin.wait_until(lambda origin: origin.steps_left == 0 and origin.connections == 1)
+        assert there.wait(10.0)
         threads = [thread for thread in threading.enumerate() if thread.name.endswith(f"-{origin.port}-1")]
         with pytest.raises(RuntimeError, match="does not return: resilient-origin-"):
             origin.close()
