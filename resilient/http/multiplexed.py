@@ -79,7 +79,9 @@ class Multiplexed:
             touched.discard(timeout.attempt.stream.stream_id)
         owed = {stream for stream in touched if stream in frames.open or (stream == 0 and self.uploading)}
         if owed:
-            self.owed |= owed
+            self.owed = (
+                owed if self._turns == 0 else self.owed | owed
+            )  # whoever has not looked by now does not wait
             self._turns = len(frames.open)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:

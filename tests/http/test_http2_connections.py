@@ -28,8 +28,8 @@ from resilient.testing import (
     slow,
     stall_upload,
 )
-from resilient.testing.behaviours import Stepish
-from resilient.testing.exchange import Request
+from resilient.testing.behaviours import Stepish, as_behaviour
+from resilient.testing.exchange import Exchange, Request
 from tests.http.calls import Caller, policies, report, wait_until_left
 from tests.http.relays import proxy
 from tests.http.test_http2 import calling
@@ -462,6 +462,17 @@ def test_a_goodbye_while_idle_is_heard(manual_clock: ManualClock) -> None:
         for _ in range(3):
             assert report(caller.post()).attempts == 1
         assert origin.connections == 2
+
+        def say_it_later(exchange: Exchange) -> None:
+            as_behaviour(200)(exchange)
+            exchange.wait(1.0)
+            exchange.goaway(0)  # type: ignore[attr-defined]
+
+        origin.script(say_it_later)
+        caller.get()
+        caller.run(asyncio.sleep(2.0))
+        assert report(caller.post()).attempts == 1
+        assert origin.connections == 3
 
 
 # ------------------------------------------------------------------------------------------------------------ time-outs
