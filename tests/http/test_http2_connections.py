@@ -501,6 +501,24 @@ def test_the_sdks_timeout_is_one_without_progress(
             assert manual_clock.monotonic() == pytest.approx(1.0)
 
 
+def test_what_comes_for_others_is_no_progress(manual_clock: ManualClock) -> None:
+    # It is this request that reads for all of them.
+    with calling(manual_clock, policies=policies(manual_clock, attempts=1, total=60.0)) as (origin, caller):
+        by_path(origin, hang=hang(), drip=drip_body(0.3, answer(200, b"x" * 20)))
+
+        async def main() -> None:
+            await caller.client.get("/")
+            hanging = asyncio.create_task(caller.client.get("/hang", timeout=1.0))
+            await asyncio.sleep(0.0)
+            dripping = [asyncio.create_task(caller.client.get("/drip")) for _ in range(3)]
+            with pytest.raises(httpx.ReadTimeout):
+                await hanging
+            assert manual_clock.monotonic() == pytest.approx(1.0)
+            assert [(await each).status_code for each in dripping] == [200] * 3
+
+        caller.run(main())
+
+
 @pytest.mark.parametrize("step", [hang(), drip_body(0.3, answer(200, b"x" * 1000))])
 @pytest.mark.parametrize("timeout", [None, 5.0])
 def test_the_deadline_holds(step: Stepish, timeout: float | None, manual_clock: ManualClock) -> None:
