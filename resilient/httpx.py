@@ -100,7 +100,7 @@ class Transport(_SyncDriver, httpx.BaseTransport):
 class AsyncTransport(_AsyncDriver, httpx.AsyncBaseTransport):
     """An async transport with policies, for ``httpx.AsyncClient(transport=...)``; asyncio, uvloop and trio.
 
-    Arguments as `Transport`.
+    Arguments as `Transport`, and ``http2`` and ``http1`` as ``httpx.AsyncHTTPTransport`` takes them.
     """
 
     def __init__(

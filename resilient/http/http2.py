@@ -53,9 +53,9 @@ class Http2Exchange(Base):
         await self._take(use, timeout.get("connect"))
         connection = use.connection
         attempt.reused = connection.uses > 1
-        clean = False
+        clean, alarm = False, new_alarm()
         try:
-            with new_alarm() as alarm:
+            with alarm:
                 use.watched_by(alarm)
                 try:
                     response = await connection.core.handle_async_request(

@@ -79,6 +79,8 @@ class Multiplexed:
             touched.discard(timeout.attempt.stream.stream_id)
         owed = {stream for stream in touched if stream in frames.open or (stream == 0 and self.uploading)}
         if owed:
+            if not self._turns:
+                self.owed.clear()  # who has not looked in all turns does not wait
             self.owed |= owed
             self._turns = len(frames.open)
 
@@ -87,16 +89,15 @@ class Multiplexed:
             if asks(buffer):
                 raise self._core.WriteError("the connection is closed")
             return  # what came before its end is still to be read
-        if timeout.__class__ is Phase:
-            timeout.attempt.stream.moved()
+        if timeout.__class__ is Phase and timeout.attempt.stream.writes and asks(buffer):
+            timeout.attempt.stream.moved()  # what it sends beside that is due to what others receive
         self.frames.sends(buffer)
         buffer += self._due_resets() + self.frames.refund()
         if not buffer:
             return
         if isinstance(self._inner, AsyncioStream):
-            await self._inner.write(
-                buffer
-            )  # all of it is the transport's at once; a cancellation takes nothing back
+            # All of it is the transport's at once; a cancellation takes nothing back.
+            await self._inner.write(buffer)
         else:
             await self._write_under_trio(buffer, timeout)
 

@@ -249,8 +249,7 @@ class SharedPool:
                 elif not connection.ready:
                     opening = True
                 elif not connection.is_good(now, self._max_idle):
-                    self._open.remove(connection)
-                    connection.draining = True
+                    self._drain(connection)
                     if not connection.in_flight:
                         dead.append(connection)
                 elif connection is not fresh and connection.has_place():

@@ -28,8 +28,8 @@ from resilient.testing import (
     slow,
     stall_upload,
 )
-from resilient.testing.behaviours import Stepish
-from resilient.testing.exchange import Request
+from resilient.testing.behaviours import Stepish, as_behaviour
+from resilient.testing.exchange import Exchange, Request
 from tests.http.calls import Caller, policies, report, wait_until_left
 from tests.http.relays import proxy
 from tests.http.test_http2 import calling
@@ -463,6 +463,17 @@ def test_a_goodbye_while_idle_is_heard(manual_clock: ManualClock) -> None:
             assert report(caller.post()).attempts == 1
         assert origin.connections == 2
 
+        def say_it_later(exchange: Exchange) -> None:
+            as_behaviour(200)(exchange)
+            exchange.wait(1.0)
+            exchange.goaway(0)  # type: ignore[attr-defined]
+
+        origin.script(say_it_later)
+        caller.get()
+        caller.run(asyncio.sleep(2.0))
+        assert report(caller.post()).attempts == 1
+        assert origin.connections == 3
+
 
 # ------------------------------------------------------------------------------------------------------------ time-outs
 @pytest.mark.parametrize(
@@ -488,6 +499,24 @@ def test_the_sdks_timeout_is_one_without_progress(
             exc = caller.fails("GET")
             assert type(exc) is httpx.ReadTimeout
             assert manual_clock.monotonic() == pytest.approx(1.0)
+
+
+def test_what_comes_for_others_is_no_progress(manual_clock: ManualClock) -> None:
+    # It is this request that reads for all of them.
+    with calling(manual_clock, policies=policies(manual_clock, attempts=1, total=60.0)) as (origin, caller):
+        by_path(origin, hang=hang(), drip=drip_body(0.3, answer(200, b"x" * 20)))
+
+        async def main() -> None:
+            await caller.client.get("/")
+            hanging = asyncio.create_task(caller.client.get("/hang", timeout=1.0))
+            await asyncio.sleep(0.0)
+            dripping = [asyncio.create_task(caller.client.get("/drip")) for _ in range(3)]
+            with pytest.raises(httpx.ReadTimeout):
+                await hanging
+            assert manual_clock.monotonic() == pytest.approx(1.0)
+            assert [(await each).status_code for each in dripping] == [200] * 3
+
+        caller.run(main())
 
 
 @pytest.mark.parametrize("step", [hang(), drip_body(0.3, answer(200, b"x" * 1000))])

@@ -33,6 +33,7 @@ LOOKED_AT = [
     "pyresilience",
     "aioresilience",
     "httpx-retries",
+    "httpx over HTTP/2",
     "urllib3",
     "clientwright",
     "baldur-framework",
