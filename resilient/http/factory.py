@@ -136,7 +136,16 @@ class Wiring:
 
     def elsewhere(self, url: Any) -> Any:
         """What sends where a redirect leads. A Service of the cluster is dialled by its absolute name: the search list
-        would lead one that does not exist to a stranger."""
+        would lead one that does not exist to a stranger.
+
+        Raises:
+            the SDK's ``UnsupportedProtocol``: it is neither http nor https.
+        """
+        if url.scheme not in _DEFAULT_PORTS:
+            what = f"has an unsupported protocol '{url.scheme}://'" if url.scheme else "has no protocol"
+            raise self.binding.sdk.UnsupportedProtocol(
+                f"Request URL {what}; only http:// and https:// are spoken."
+            )
         dns = None if self.proxy is not None or self.dials_elsewhere else SETTINGS.dns
         try:
             name = None if dns is None else dns.absolute(url.host)
