@@ -8,6 +8,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers know the name; `typing` is dearer to import than all that stands here
 if TYPE_CHECKING:
     from . import httpx as httpx
+    from . import httpx2 as httpx2
     from .config.features import degradable as degradable
     from .config.features import features as features
     from .config.settings import configure as configure
@@ -111,14 +112,15 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME)  # without httpx: `from resilient import *` must not hide the SDK
+_BINDINGS = ("httpx", "httpx2")
+__all__ = sorted(_HOME)  # without the bindings: `from resilient import *` must not hide the SDK
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name == "httpx":
-        return import_module(".httpx", __name__)
+    if name in _BINDINGS:
+        return import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module("." + _HOME[name], __name__), name)
@@ -126,4 +128,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "httpx"]
+    return [*__all__, *_BINDINGS]

@@ -10,7 +10,6 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import httpcore
@@ -18,14 +17,13 @@ import httpx
 
 from .core.clock import Clock
 from .core.policy import Policy
+from .http.assembly import arguments, parts
 from .http.binding import Binding
 from .http.body import buffered, made_anew
-from .http.factory import Wiring, around, assemble, depend, refuse_beside_transport, split
 from .http.options import RequestOptions
 from .http.profiles import Profile, Signal
 from .http.transport import AsyncTransport as _AsyncDriver
 from .http.transport import SyncTransport as _SyncDriver
-from .http.wrapped import AsyncWrapped, SyncWrapped
 from .telemetry import instrument_when_useful
 
 __all__ = [
@@ -82,19 +80,8 @@ class Transport(_SyncDriver, httpx.BaseTransport):
         **options: Any,
     ) -> None:
         instrument_when_useful()
-        url = BINDING.url(base_url)
-        limits = options.get("limits")
-        dependency = depend(
-            BINDING, name, url, policies, profile, clock, limits, endpoints, asynchronous=False
-        )
-        if transport is None:
-            super().__init__(
-                dependency,
-                *assemble(Wiring(BINDING, asynchronous=False, **options), dependency, url, endpoints, port),
-            )
-        else:
-            refuse_beside_transport(endpoints, port, options)
-            super().__init__(dependency, *around(SyncWrapped(BINDING, transport)))
+        given = (name, base_url, policies, port, endpoints, profile, clock, transport, options)
+        super().__init__(*parts(BINDING, *given, asynchronous=False))
 
 
 class AsyncTransport(_AsyncDriver, httpx.AsyncBaseTransport):
@@ -117,19 +104,8 @@ class AsyncTransport(_AsyncDriver, httpx.AsyncBaseTransport):
         **options: Any,
     ) -> None:
         instrument_when_useful()
-        url = BINDING.url(base_url)
-        limits = options.get("limits")
-        dependency = depend(
-            BINDING, name, url, policies, profile, clock, limits, endpoints, asynchronous=True
-        )
-        if transport is None:
-            super().__init__(
-                dependency,
-                *assemble(Wiring(BINDING, asynchronous=True, **options), dependency, url, endpoints, port),
-            )
-        else:
-            refuse_beside_transport(endpoints, port, options)
-            super().__init__(dependency, *around(AsyncWrapped(BINDING, transport)))
+        given = (name, base_url, policies, port, endpoints, profile, clock, transport, options)
+        super().__init__(*parts(BINDING, *given, asynchronous=True))
 
 
 def client(
@@ -166,10 +142,8 @@ def client(
         ...     client.post("/charges", json={"cents": 995}).status_code
         201
     """
-    given = split(options, endpoints)
-    make = partial(Transport, name, base_url=base_url, port=port, endpoints=endpoints, profile=profile)
-    transport, mounts = given.build(make, policies, clock)
-    return httpx.Client(base_url=base_url, transport=transport, mounts=mounts, **given.client)
+    given = (name, base_url, policies, port, endpoints, profile, clock, options)
+    return httpx.Client(**arguments(BINDING, Transport, *given))
 
 
 def async_client(
@@ -185,10 +159,8 @@ def async_client(
 ) -> httpx.AsyncClient:
     """A plain ``httpx.AsyncClient`` whose requests to ``base_url`` run under policies. Arguments as
     `client`."""
-    given = split(options, endpoints)
-    make = partial(AsyncTransport, name, base_url=base_url, port=port, endpoints=endpoints, profile=profile)
-    transport, mounts = given.build(make, policies, clock)
-    return httpx.AsyncClient(base_url=base_url, transport=transport, mounts=mounts, **given.client)
+    given = (name, base_url, policies, port, endpoints, profile, clock, options)
+    return httpx.AsyncClient(**arguments(BINDING, AsyncTransport, *given))
 
 
 def wrap(

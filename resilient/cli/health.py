@@ -19,9 +19,10 @@ from ..discovery.options import Dns, detect, read_resolv_conf
 
 OURS = "resilient-client"
 PACKAGES = (
-    "httpx", "httpcore", "dnspython", "http-sf", "limits", "msgspec", "opentelemetry-api", "opentelemetry-sdk",
-    "pybreaker", "pyyaml", "sniffio", "tenacity",
+    "httpx", "httpcore", "httpx2", "httpcore2", "dnspython", "http-sf", "limits", "msgspec", "opentelemetry-api",
+    "opentelemetry-sdk", "pybreaker", "pyyaml", "sniffio", "tenacity",
 )  # fmt: skip
+_OPTIONAL = ("httpx2", "httpcore2", "opentelemetry-sdk")
 _PREFIX = "RESILIENT_"
 VARIABLES = (
     "RESILIENT_CONFIG_DIR",
@@ -66,7 +67,7 @@ def versions() -> Iterator[Finding]:
                 yield Finding(
                     name, "warning", "imported from a directory, not installed", f"run pip install {OURS}"
                 )
-            elif name != "opentelemetry-sdk":
+            elif name not in _OPTIONAL:
                 yield Finding(name, "bad", "not installed", f"run pip install --force-reinstall {OURS}")
 
 

@@ -68,10 +68,12 @@ class Binding:
         ``BINDING``.
         sdk: the httpx-like module.
         core: the httpcore-like module beneath it.
+        networks: whether the SDK reads networks, such as ``10.0.0.0/8``, in ``NO_PROXY``.
     """
 
-    def __init__(self, home: str, sdk: Any, core: Any) -> None:
+    def __init__(self, home: str, sdk: Any, core: Any, *, networks: bool = False) -> None:
         self.home = home
+        self.networks = networks
         self.sdk = sdk
         self.core = core
         self._errors: dict[type, type] = {getattr(core, name): getattr(sdk, name) for name in _NAMES}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
-from urllib.request import getproxies
 
 from ..balance.endpoints import Endpoints, Fixed
 from ..config.center import CENTER
@@ -30,6 +28,7 @@ from ..policies.timeout import Timeout
 from ..presets import standard
 from .attempt import Attempt
 from .binding import Binding
+from .environment import environment_proxies
 from .logical import Dependency, is_ours
 from .profiles import Profile, profile_of
 from .protocols import check_protocols
@@ -165,7 +164,16 @@ class Wiring:
 
     def elsewhere(self, url: Any) -> Any:
         """What sends where a redirect leads. A Service of the cluster is dialled by its absolute name: the search list
-        would lead one that does not exist to a stranger."""
+        would lead one that does not exist to a stranger.
+
+        Raises:
+            the SDK's ``UnsupportedProtocol``: it is neither http nor https.
+        """
+        if url.scheme not in _DEFAULT_PORTS:
+            what = f"has an unsupported protocol '{url.scheme}://'" if url.scheme else "has no protocol"
+            raise self.binding.sdk.UnsupportedProtocol(
+                f"Request URL {what}; only http:// and https:// are spoken."
+            )
         dns = None if self.proxy is not None or self.dials_elsewhere else SETTINGS.dns
         try:
             name = None if dns is None else dns.absolute(url.host)
@@ -321,7 +329,7 @@ class Given:
         return transport, mounts
 
 
-def split(options: dict[str, Any], endpoints: Sequence[str]) -> Given:
+def split(binding: Binding, options: dict[str, Any], endpoints: Sequence[str]) -> Given:
     """Sort a client's arguments, and look at the environment's proxies as the SDK would."""
     connection = {name: options[name] for name in _CONNECTION_OPTIONS if name in options}
     client = {name: value for name, value in options.items() if name not in _CONNECTION_OPTIONS}
@@ -331,7 +339,8 @@ def split(options: dict[str, Any], endpoints: Sequence[str]) -> Given:
         return Given(client, connection, {})
     client.pop("transport", None)
     connection["trust_env"] = trust_env
-    proxies = environment_proxies() if trust_env and not endpoints and connection.get("proxy") is None else {}
+    looks = trust_env and not endpoints and connection.get("proxy") is None
+    proxies = environment_proxies(binding) if looks else {}
     return Given(client, connection, proxies)
 
 
@@ -443,36 +452,3 @@ def _core_proxy(binding: Binding, proxy: Any) -> Any:
         headers=given.headers.raw,
         ssl_context=given.ssl_context,
     )
-
-
-def environment_proxies() -> dict[str, str | None]:
-    """URL patterns of the SDK and the proxy that the environment names for each; None: no proxy.
-
-    Rules as the SDK's own: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``.
-    """
-    given = getproxies()
-    found: dict[str, str | None] = {}
-    for scheme in ("http", "https", "all"):
-        if given.get(scheme):
-            proxy = given[scheme]
-            found[f"{scheme}://"] = proxy if "://" in proxy else f"http://{proxy}"
-    for host in (part.strip() for part in given.get("no", "").split(",")):
-        if host == "*":
-            return {}
-        if not host:
-            continue
-        if "://" in host:
-            found[host] = None
-        elif _is_address(host):
-            found[f"all://[{host}]" if ":" in host else f"all://{host}"] = None
-        else:
-            found[f"all://{host}" if host.lower() == "localhost" else f"all://*{host}"] = None
-    return found
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("/")[0])
-    except ValueError:
-        return False
-    return True

@@ -119,6 +119,22 @@ class Stream:
         return bool(self._poll.poll(0))
 
 
+class ProxyStream(Stream):
+    """A stream to a proxy: what the core says to a SOCKS proxy has no time-outs, so it has that of connecting."""
+
+    __slots__ = ("_connecting",)
+
+    def __init__(self, inner: Any, core: Any, connecting: float | None) -> None:
+        super().__init__(inner, core, None)
+        self._connecting = connecting
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return super().read(max_bytes, self._connecting if timeout is None else timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        super().write(buffer, self._connecting if timeout is None else timeout)
+
+
 class Backend:
     """A blocking network backend, pinned to an endpoint where one is given.
 
@@ -153,8 +169,9 @@ class Backend:
         return self._carried(timeout, self._inner.connect_unix_socket(path, seconds, socket_options or []))
 
     def _carried(self, timeout: float | None, inner: Any) -> Any:
-        sock = None if self._tunnelled else inner.get_extra_info("socket")
-        return carried(timeout, Stream(inner, self._core, sock))
+        if self._tunnelled:
+            return carried(timeout, ProxyStream(inner, self._core, timeout))
+        return carried(timeout, Stream(inner, self._core, inner.get_extra_info("socket")))
 
     def sleep(self, seconds: float) -> None:
         self._inner.sleep(seconds)

@@ -167,7 +167,7 @@ def test_what_it_stands_on_is_told_by_version(monkeypatch: pytest.MonkeyPatch) -
     lost = {each.what: each for each in health.versions()}
     assert lost["httpx"].state == "bad"
     assert lost["resilient-client"].state == "warning"
-    assert "opentelemetry-sdk" not in lost, "nobody needs it"
+    assert not {"httpx2", "httpcore2", "opentelemetry-sdk"} & set(lost), "nobody needs them"
 
 
 def test_packages_are_those_that_the_project_depends_on() -> None:
@@ -176,7 +176,7 @@ def test_packages_are_those_that_the_project_depends_on() -> None:
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     needed = {re.split(r"[^a-z0-9-]", each)[0] for each in project["dependencies"]}
-    assert needed | {"opentelemetry-sdk"} == set(health.PACKAGES)
+    assert needed | {"httpx2", "httpcore2", "opentelemetry-sdk"} == set(health.PACKAGES)
 
 
 def test_variables_that_set_numbers() -> None:

@@ -12,15 +12,14 @@ from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any, Self
 
-import httpx
 import pytest
 
-import resilient.httpx
 from resilient import Backoff, Budget, Pipeline, Policy, Retry, Timeout
 from resilient.core.clock import Clock
 from resilient.core.outcome import Report, report_of
 from resilient.testing import ManualClock, Origin
 from resilient.testing.exchange import Exchange, Request
+from tests.http.sdk import bound, httpx
 
 both = pytest.mark.parametrize("mode", ["sync", "async"])
 
@@ -51,7 +50,7 @@ class Caller:
     Args:
         mode: ``"sync"`` or ``"async"``.
         clock: of the client, and of its loop.
-        given: for `resilient.httpx.client`.
+        given: for `client()` of the binding.
     """
 
     def __init__(self, mode: str, base_url: str, clock: ManualClock, **given: Any) -> None:
@@ -63,9 +62,9 @@ class Caller:
             given.setdefault("verify", PLAIN)  # one for all: it takes longer to make than most tests to run
         self.client: Any
         if mode == "sync":
-            self.client = resilient.httpx.client(name, base_url=base_url, **given)
+            self.client = bound.client(name, base_url=base_url, **given)
         else:
-            self.client = resilient.httpx.async_client(name, base_url=base_url, **given)
+            self.client = bound.async_client(name, base_url=base_url, **given)
             self._runner = asyncio.Runner(loop_factory=clock.loop)
 
     def __enter__(self) -> Self:

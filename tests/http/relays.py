@@ -16,11 +16,17 @@ class Proxy:
     Attributes:
         heads: the first request head of each connection.
         refuses: answer CONNECT with 502.
+        hangs: never answer CONNECT.
+        drops: answer CONNECT, then close.
+        wants: the value of ``Proxy-Authorization`` without which the answer is 407.
     """
 
     def __init__(self) -> None:
         self.heads: list[str] = []
         self.refuses = 0
+        self.hangs = False
+        self.drops = 0
+        self.wants: str | None = None
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -53,6 +59,20 @@ class Proxy:
                 self.refuses -= 1
                 client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
                 return
+            if (
+                self.wants is not None
+                and f"\r\nproxy-authorization: {self.wants}\r\n".lower() not in self.heads[-1].lower()
+            ):
+                client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+                return
+            if method == "CONNECT" and self.hangs:
+                client.recv(1)
+                return
+            if method == "CONNECT" and self.drops:
+                self.drops -= 1
+                client.sendall(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+                client.shutdown(socket.SHUT_RDWR)
+                return
             where = urlsplit(f"//{target}" if method == "CONNECT" else target)
             server = socket.create_connection(("127.0.0.1", where.port or 80))
             self._sockets.append(server)
@@ -83,9 +103,74 @@ class Proxy:
             sock.close()
 
 
+class Socks(Proxy):
+    """A SOCKS5 proxy (RFC 1928), with a user and a password (RFC 1929) where `user` is set.
+
+    Attributes:
+        heads: the destination of each connection.
+        refuses: answer that the destination refused.
+        user: and password, as ``"user:password"``.
+    """
+
+    user: str | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.url = self.url.replace("http://", "socks5://")
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError):
+            offered = self._take(client, self._take(client, 2)[1])
+            method = 0 if self.user is None else 2
+            if method not in offered:
+                client.sendall(b"\x05\xff")
+                client.shutdown(socket.SHUT_RDWR)
+                return
+            client.sendall(bytes((5, method)))
+            if self.user is not None:
+                name = self._take(client, self._take(client, 2)[1]).decode()
+                password = self._take(client, self._take(client, 1)[0]).decode()
+                good = f"{name}:{password}" == self.user
+                client.sendall(b"\x01\x00" if good else b"\x01\x01")
+                if not good:
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
+            kind = self._take(client, 4)[3]
+            if kind == 3:
+                host = self._take(client, self._take(client, 1)[0]).decode()
+            else:
+                host = socket.inet_ntoa(self._take(client, 4))
+            port = int.from_bytes(self._take(client, 2))
+            self.heads.append(f"{host}:{port}")
+            if self.hangs:
+                client.recv(1)
+                return
+            if self.refuses:
+                self.refuses -= 1
+                client.sendall(b"\x05\x05\x00\x01" + bytes(6))
+                client.shutdown(socket.SHUT_RDWR)
+                return
+            server = socket.create_connection((host, port))
+            self._sockets.append(server)
+            client.sendall(b"\x05\x00\x00\x01" + bytes(6))
+            if self.drops:
+                self.drops -= 1
+                client.shutdown(socket.SHUT_RDWR)
+                return
+            self._start(self._pump, server, client)
+            self._pump(client, server)
+
+    @staticmethod
+    def _take(sock: socket.socket, count: int) -> bytes:
+        data = sock.recv(count, socket.MSG_WAITALL)
+        if len(data) < count:
+            raise OSError("the client left")
+        return data
+
+
 @contextmanager
-def proxy() -> Iterator[Proxy]:
-    running = Proxy()
+def proxy(kind: type[Proxy] = Proxy) -> Iterator[Proxy]:
+    running = kind()
     try:
         yield running
     finally:

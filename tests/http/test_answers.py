@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import Any
 
-import httpx
 import pytest
 
 from resilient import Bulkhead, CircuitBreaker, Pipeline, Retry, Timeout
@@ -23,6 +22,7 @@ from resilient.testing import (
     truncated,
 )
 from tests.http.calls import Caller, both, policies, report
+from tests.http.sdk import httpx
 
 
 @both

@@ -10,17 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any
 
-import httpx
 import pytest
 import trio
 import uvloop
 
-import resilient.httpx
 from resilient import Bulkhead, CircuitBreaker, Pipeline, Rejected, Retry, Timeout, backoff
 from resilient.testing import ManualClock, Origin, answer, drip_body, slow, stale
 from resilient.testing.behaviours import Stepish, as_behaviour
 from resilient.testing.exchange import Request
 from tests.http.calls import descriptors, wait_until_left
+from tests.http.sdk import bound, httpx
 
 CANCELLED = 10_000
 """Requests that ended by a cancellation, in all cases of `test_storm` together."""
@@ -80,9 +79,7 @@ class Called:
         )
         if origin.url.startswith("https"):
             options["verify"] = origin.client_context
-        self.transport = resilient.httpx.AsyncTransport(
-            "storm", base_url=origin.url, policies=pipeline, **options
-        )
+        self.transport = bound.AsyncTransport("storm", base_url=origin.url, policies=pipeline, **options)
         self.client = httpx.AsyncClient(base_url=origin.url, transport=self.transport, timeout=None)
         self.ended: Counter[str] = Counter()
 
@@ -190,7 +187,11 @@ async def works(called: Called) -> None:
 
 # ---------------------------------------------------------------------------------------------------- the tests
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-@pytest.mark.parametrize("seed", range(SHARES))
+@pytest.mark.parametrize(
+    ("sdk", "seed"),
+    [*(("httpx", seed) for seed in range(SHARES)), ("httpx2", 0)],  # a share of it: a storm takes seconds
+    indirect=["sdk"],
+)
 def test_storm(seed: int, tls: bool) -> None:
     # Handshakes are what takes the time: HTTPS has a fifth of the requests.
     wanted = CANCELLED // SHARES // 5 * (1 if tls else 4)

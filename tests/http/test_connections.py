@@ -8,18 +8,18 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import trio
 import uvloop
 
-import resilient.httpx
+import resilient
 from resilient import Bulkhead, BulkheadFull, CircuitBreaker, Pipeline, PolicyError, Retry, Timeout
 from resilient.core.outcome import Evidence
 from resilient.testing import ManualClock, Origin, answer, slow
 from resilient.testing.tls import make_contexts
 from tests.http.calls import Caller, both, policies, report, wait_until_left
 from tests.http.relays import at_path, proxy
+from tests.http.sdk import bound, httpx
 
 
 # ------------------------------------------------------------------------------------------------ how long kept
@@ -85,7 +85,7 @@ def test_close(mode: str, manual_clock: ManualClock) -> None:
 # ------------------------------------------------------------------------------------------------------- limits
 def test_max_connections_is_held_by_the_bulkhead(manual_clock: ManualClock) -> None:
     with Origin(slow(1.0), clock=manual_clock) as origin:
-        client = resilient.httpx.async_client(
+        client = bound.async_client(
             "limited", base_url=origin.url, limits=httpx.Limits(max_connections=2), clock=manual_clock
         )
 
@@ -103,13 +103,9 @@ def test_max_connections_is_held_by_the_bulkhead(manual_clock: ManualClock) -> N
 def test_limits_that_the_policies_do_not_hold() -> None:
     own = Pipeline(Retry(3), name="svc")
     with pytest.raises(PolicyError, match=r"put Bulkhead\(2\) into policies="):
-        resilient.httpx.client(
-            "svc", base_url="http://svc", policies=own, limits=httpx.Limits(max_connections=2)
-        )
+        bound.client("svc", base_url="http://svc", policies=own, limits=httpx.Limits(max_connections=2))
     kept = Pipeline(Retry(3), Bulkhead(2), name="svc")
-    resilient.httpx.client(
-        "svc", base_url="http://svc", policies=kept, limits=httpx.Limits(max_connections=2)
-    ).close()
+    bound.client("svc", base_url="http://svc", policies=kept, limits=httpx.Limits(max_connections=2)).close()
 
 
 def test_how_many_are_kept(manual_clock: ManualClock) -> None:
@@ -152,9 +148,7 @@ def test_a_forked_child_has_connections_of_its_own(tls: bool, manual_clock: Manu
 
 def test_another_loop_has_connections_of_its_own() -> None:
     with Origin() as origin:
-        client = resilient.httpx.async_client(
-            "loops", base_url=origin.url, policies=Pipeline(Retry(3), name="loops")
-        )
+        client = bound.async_client("loops", base_url=origin.url, policies=Pipeline(Retry(3), name="loops"))
 
         async def twice() -> None:
             assert (await client.get("/")).status_code == 200
@@ -178,7 +172,7 @@ def test_other_loops(loop: str) -> None:
         origin.script(503, "reset_after_effect")
 
         async def main() -> None:
-            async with resilient.httpx.async_client(loop, base_url=origin.url, policies=five) as client:
+            async with bound.async_client(loop, base_url=origin.url, policies=five) as client:
                 response = await client.get("/")
                 assert response.status_code == 200
                 assert report(response).attempts == 3

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import pytest
 
 import resilient
@@ -26,6 +25,7 @@ from resilient.testing import (
 )
 from resilient.testing.behaviours import Stepish
 from tests.http.calls import Caller, both, policies, report
+from tests.http.sdk import httpx
 
 QUICK = 0.1
 """Seconds that sync code waits in real time."""

@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +30,7 @@ from resilient.testing import (
 from resilient.testing.behaviours import Stepish, as_behaviour
 from resilient.testing.exchange import Exchange
 from tests.http.calls import Bank, Caller, both, policies, report, seen_keys, told
+from tests.http.sdk import httpx, now
 
 PROFILES = ["none", "unknown", "supported", "required"]
 
@@ -111,7 +111,7 @@ def hasty(name: str, mode: str, clock: ManualClock) -> Pipeline:
     """Policies with a time-out for each attempt where the fault wants one.
 
     Sockets of sync code wait in real time: there it is short, and the clock a real one."""
-    if FAULTS[name].error is not httpx.TimeoutException:
+    if now(FAULTS[name].error) is not httpx.TimeoutException:
         return policies(clock)
     return policies(clock, attempt=3.0) if mode == "async" else policies(SYSTEM_CLOCK, attempt=0.1)
 
@@ -149,7 +149,7 @@ def test_one_fault(name: str, method: str, profile: str, mode: str, manual_clock
             assert report(outcome).why_not_retried == "not_idempotent"
         else:
             outcome = caller.fails(method, "/charges")
-            assert isinstance(outcome, fault.error)
+            assert isinstance(outcome, now(fault.error))
             assert isinstance(outcome, OutcomeUnknown)
             assert report(outcome).evidence is fault.evidence
             assert report(outcome).why_not_retried == "not_idempotent"
@@ -177,12 +177,12 @@ def test_reset_on_accept(method: str, mode: str, manual_clock: ManualClock) -> N
     ):
         origin.script("reset_on_accept")
         exc = caller.fails(method)
-        assert isinstance(exc, (httpx.ConnectError, *SENT))
+        assert isinstance(exc, (httpx.ConnectError, *now(SENT)))
         if report(exc).evidence is Evidence.NOT_SENT:
             assert not isinstance(exc, OutcomeUnknown)
         else:
             assert report(exc).evidence is Evidence.UNKNOWN
-            assert isinstance(exc, SENT)
+            assert isinstance(exc, now(SENT))
             assert isinstance(exc, OutcomeUnknown) == (method == "POST")
         assert origin.requests == []
 
@@ -207,14 +207,14 @@ def test_the_same_fault_for_ever(name: str, mode: str, manual_clock: ManualClock
         keyed = caller.fails("POST")
     assert fault.error is not None
     for exc in (safe, keyed):
-        assert isinstance(exc, fault.error)
+        assert isinstance(exc, now(fault.error))
         assert report(exc).attempts == 3
         assert report(exc).why_not_retried == "attempts"
         assert report(exc).evidence is Evidence.UNKNOWN
         assert "3 attempts" in told(exc)
     assert not isinstance(safe, OutcomeUnknown)  # it does not matter whether a GET happened
     assert isinstance(keyed, OutcomeUnknown)
-    assert isinstance(safe, TimedOut) == (fault.error is httpx.TimeoutException)
+    assert isinstance(safe, TimedOut) == (now(fault.error) is httpx.TimeoutException)
     assert all(count == 1 for key, count in bank.effects.items() if key != "no key")
 
 

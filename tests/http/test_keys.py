@@ -5,15 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import httpx
 import pytest
 
-import resilient.httpx
 from resilient import OutcomeUnknown, Pipeline, PolicyError, Retry, current_call
 from resilient.http.profiles import Profile
 from resilient.testing import ManualClock, Origin, answer
 from resilient.testing.behaviours import Stepish
 from tests.http.calls import Caller, both, policies, report, seen_keys
+from tests.http.sdk import bound, httpx
 
 FAILURES: list[Stepish] = [429, "reset_after_effect", "garbage", 503]
 
@@ -109,7 +108,7 @@ def test_profiles_that_make_no_sense() -> None:
     with pytest.raises(PolicyError, match=r"sends=True"):
         Profile(sends=False, honours=True)
     with pytest.raises(PolicyError, match=r"profile='often' must be .*'unknown'"):
-        resilient.httpx.client("svc", base_url="http://svc", profile="often")
+        bound.client("svc", base_url="http://svc", profile="often")
 
 
 # ---------------------------------------------------------------------------------------------------- redirects

@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-import resilient.httpx
 from resilient import OutcomeUnknown, PolicyError
 from resilient.testing import ManualClock, Origin, answer
 from resilient.testing.behaviours import Stepish
 from tests.http.calls import Caller, both, policies, report, told
+from tests.http.sdk import bound, httpx
 
 FAULTS: list[Stepish] = ["reset_after_effect", 503]
 
@@ -125,9 +124,7 @@ def test_what_can_be_iterated_anew(mode: str, manual_clock: ManualClock) -> None
         Caller(mode, origin.url, manual_clock, profile="supported") as caller,
     ):
         bodies: list[Any] = (
-            [Rows(), resilient.httpx.made_anew(rows)]
-            if mode == "sync"
-            else [AsyncRows(), resilient.httpx.made_anew(arows)]
+            [Rows(), bound.made_anew(rows)] if mode == "sync" else [AsyncRows(), bound.made_anew(arows)]
         )
         for body in bodies:
             origin.script(*FAULTS)
@@ -146,7 +143,7 @@ def test_a_list_of_pieces(manual_clock: ManualClock) -> None:
 
 
 def test_made_anew_wants_a_function() -> None:
-    made: Any = resilient.httpx.made_anew
+    made: Any = bound.made_anew
     with pytest.raises(PolicyError, match=r"without calling it"):
         made(rows())
 

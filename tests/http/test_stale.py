@@ -6,7 +6,6 @@ import asyncio
 import threading
 from typing import Any
 
-import httpx
 import pytest
 
 from resilient import OutcomeUnknown
@@ -14,6 +13,7 @@ from resilient.core.outcome import IGNORED, Evidence
 from resilient.testing import ManualClock, Origin, answer, stale, wrong_length
 from resilient.testing.exchange import Exchange
 from tests.http.calls import Caller, both, policies, report
+from tests.http.sdk import httpx, now
 
 SENT = (httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)
 
@@ -41,7 +41,7 @@ def test_stale_keep_alive(
         else:
             exc = caller.fails(method, "/second")
             assert isinstance(exc, OutcomeUnknown)
-            assert isinstance(exc, SENT)
+            assert isinstance(exc, now(SENT))
             assert report(exc).evidence is Evidence.UNKNOWN
             assert report(exc).attempts == 1
             assert report(exc).verdict is IGNORED  # it is the connection's age that is to blame

@@ -1,0 +1,187 @@
+"""Resilient clients for httpx2: plain ``httpx2.Client`` and ``httpx2.AsyncClient``, with every policy inside.
+
+Example:
+    >>> import resilient.httpx2
+    >>> with resilient.httpx2.client("payments", base_url="http://payments.shop.svc") as client:
+    ...     type(client).__module__
+    'httpx2'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+try:
+    import httpcore2
+    import httpx2
+except ModuleNotFoundError as exc:
+    raise ModuleNotFoundError(
+        "resilient.httpx2 needs httpx2: pip install 'resilient-client[httpx2]'", name=exc.name
+    ) from exc
+
+from .core.clock import Clock
+from .core.policy import Policy
+from .http.assembly import arguments, parts
+from .http.binding import Binding
+from .http.body import buffered, made_anew
+from .http.options import RequestOptions
+from .http.profiles import Profile, Signal
+from .http.transport import AsyncTransport as _AsyncDriver
+from .http.transport import SyncTransport as _SyncDriver
+from .telemetry import instrument_when_useful
+
+__all__ = [
+    "AsyncTransport",
+    "Profile",
+    "RequestOptions",
+    "Signal",
+    "Transport",
+    "async_client",
+    "buffered",
+    "client",
+    "made_anew",
+    "wrap",
+]
+
+BINDING = Binding(__name__, httpx2, httpcore2, networks=True)
+
+
+class Transport(_SyncDriver, httpx2.BaseTransport):
+    """A sync transport with policies, for ``httpx2.Client(transport=...)``.
+
+    Args:
+        name: of the dependency, in errors, events and metrics.
+        base_url: the service; requests to another authority (a redirect's) pass with the deadline alone.
+        policies: a pipeline; None: `standard(name)`.
+        port: name of the Service's port, such as ``"http"``: in a cluster it is looked up by SRV, and gives the port to
+            dial; URL and Host stay. Elsewhere it is without effect.
+        endpoints: addresses, ``host:port``, to dial in place of the URL's own; URL, Host and certificate name
+        stay.
+        profile: what the service does with idempotency keys: ``"none"``, ``"unknown"``, ``"supported"``,
+            ``"required"`` or a `Profile`.
+        clock: where time comes from.
+        transport: where requests go in place of our connections: Mock, WSGI, your own.
+        **options: verify, cert, trust_env, limits, proxy, uds, local_address, socket_options: as
+            ``httpx2.HTTPTransport`` takes them.
+
+    Raises:
+        PolicyError: arguments that contradict each other or mean nothing.
+
+    Thread-safe. Opens no socket before the first request.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: httpx2.URL | str,
+        policies: Policy | None = None,
+        port: str | None = None,
+        endpoints: Sequence[str] = (),
+        profile: Profile | str = "unknown",
+        clock: Clock | None = None,
+        transport: httpx2.BaseTransport | None = None,
+        **options: Any,
+    ) -> None:
+        instrument_when_useful()
+        given = (name, base_url, policies, port, endpoints, profile, clock, transport, options)
+        super().__init__(*parts(BINDING, *given, asynchronous=False))
+
+
+class AsyncTransport(_AsyncDriver, httpx2.AsyncBaseTransport):
+    """An async transport with policies, for ``httpx2.AsyncClient(transport=...)``; asyncio, uvloop and trio.
+
+    Arguments as `Transport`, and ``http2`` and ``http1`` as ``httpx2.AsyncHTTPTransport`` takes them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: httpx2.URL | str,
+        policies: Policy | None = None,
+        port: str | None = None,
+        endpoints: Sequence[str] = (),
+        profile: Profile | str = "unknown",
+        clock: Clock | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        **options: Any,
+    ) -> None:
+        instrument_when_useful()
+        given = (name, base_url, policies, port, endpoints, profile, clock, transport, options)
+        super().__init__(*parts(BINDING, *given, asynchronous=True))
+
+
+def client(
+    name: str,
+    *,
+    base_url: httpx2.URL | str,
+    policies: Policy | None = None,
+    port: str | None = None,
+    endpoints: Sequence[str] = (),
+    profile: Profile | str = "unknown",
+    clock: Clock | None = None,
+    **options: Any,
+) -> httpx2.Client:
+    """A plain ``httpx2.Client`` whose requests to ``base_url`` run under policies.
+
+    Args:
+        name: of the dependency.
+        base_url: the service.
+        policies: a pipeline; None: `standard(name)`.
+        port: name of the Service's port; see `Transport`.
+        endpoints: addresses to dial; see `Transport`.
+        profile: what the service does with idempotency keys; see `Transport`.
+        clock: where time comes from.
+        **options: whatever ``httpx2.Client`` takes. ``transport=`` is wrapped; proxies of the environment are
+            used as httpx2 uses them.
+
+    Raises:
+        PolicyError: arguments that contradict each other or mean nothing.
+
+    Example:
+        >>> import httpx2, resilient.httpx2
+        >>> bank = httpx2.MockTransport(lambda request: httpx2.Response(201))
+        >>> with resilient.httpx2.client("bank", base_url="http://bank.svc", transport=bank) as client:
+        ...     client.post("/charges", json={"cents": 995}).status_code
+        201
+    """
+    given = (name, base_url, policies, port, endpoints, profile, clock, options)
+    return httpx2.Client(**arguments(BINDING, Transport, *given))
+
+
+def async_client(
+    name: str,
+    *,
+    base_url: httpx2.URL | str,
+    policies: Policy | None = None,
+    port: str | None = None,
+    endpoints: Sequence[str] = (),
+    profile: Profile | str = "unknown",
+    clock: Clock | None = None,
+    **options: Any,
+) -> httpx2.AsyncClient:
+    """A plain ``httpx2.AsyncClient`` whose requests to ``base_url`` run under policies. Arguments as
+    `client`."""
+    given = (name, base_url, policies, port, endpoints, profile, clock, options)
+    return httpx2.AsyncClient(**arguments(BINDING, AsyncTransport, *given))
+
+
+def wrap(
+    transport: Any,
+    name: str,
+    *,
+    base_url: httpx2.URL | str,
+    policies: Policy | None = None,
+    profile: Profile | str = "unknown",
+    clock: Clock | None = None,
+) -> Any:
+    """Policies around a transport that you have: Mock, ASGI, WSGI, your own.
+
+    Gives a `Transport`, or an `AsyncTransport` where ``transport`` is async only.
+
+    What was sent is known from httpcore2's trace events where the transport has them, else from the class of
+    its errors. Arguments as `Transport`."""
+    kind: Any = Transport if isinstance(transport, httpx2.BaseTransport) else AsyncTransport
+    return kind(name, base_url=base_url, policies=policies, profile=profile, clock=clock, transport=transport)
