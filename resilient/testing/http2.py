@@ -119,6 +119,10 @@ class Http2Connection:
             thread.start()
         elif (stream := self._streams.get(getattr(event, "stream_id", None) or 0)) is not None:
             stream.take(event)
+        elif isinstance(
+            event, h2.events.DataReceived
+        ):  # of a stream that is over: its room is that of all others
+            self.wire.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
 
     # -------------------------------------------------------------------------------------------- from any thread
     def _busy(self) -> bool:
@@ -159,7 +163,12 @@ class Http2Connection:
 
     def left(self, stream: int) -> None:
         """A stream is over."""
-        self._streams.pop(stream, None)
+        over = self._streams.pop(stream)
+        try:
+            over.acknowledge()
+            self.flush()
+        except (Gone, h2.exceptions.ProtocolError):
+            return  # and so is the connection
         if self._closes_when_done and not self._streams and not self._is_reset:
             self.end("close")
 
@@ -192,6 +201,13 @@ class Http2Exchange(Exchange):
         elif isinstance(event, h2.events.StreamReset):
             self._request.cancelled = True
             self.abandon()
+
+    def acknowledge(self) -> None:
+        """Give the client back the room that the pieces took."""
+        for _, taken in self._came:
+            if taken:
+                self._home.wire.acknowledge_received_data(taken, self.stream_id)
+        self._came.clear()
 
     def abandon(self) -> None:
         """Nobody wants its answer any more."""
@@ -249,11 +265,8 @@ class Http2Exchange(Exchange):
         with home.changed:
             while not request.complete and (up_to is None or len(request.body) < up_to):
                 self._wait_until(lambda: bool(self._came) or self._complete)
-                for data, taken in self._came:
-                    request.body += data
-                    if taken:
-                        home.wire.acknowledge_received_data(taken, self.stream_id)
-                self._came.clear()
+                request.body += b"".join(data for data, _ in self._came)
+                self.acknowledge()
                 home.flush()
                 request.complete = self._complete
                 if len(request.body) > self.origin.max_body:

@@ -26,7 +26,8 @@ from resilient.testing import (
     slow,
     stall_upload,
 )
-from resilient.testing.exchange import Request
+from resilient.testing.exchange import Exchange, Request
+from resilient.testing.http2 import stream_of
 
 
 def bare(origin: Origin) -> httpx.AsyncClient:
@@ -88,9 +89,9 @@ def test_requests_are_carried_out_side_by_side(manual_clock: ManualClock) -> Non
 
 def test_a_large_answer_waits_for_the_clients_window(manual_clock: ManualClock) -> None:
     with Origin(clock=manual_clock, http2=True) as origin:
-        origin.script(200, answer(200, b"x" * 40_000_000))
+        origin.script(200, answer(200, b"x" * 17_500_000))
         (response,) = calls(origin, "/")
-        assert len(response.content) == 40_000_000
+        assert len(response.content) == 17_500_000
 
 
 def test_a_head_that_drips(manual_clock: ManualClock) -> None:
@@ -129,6 +130,27 @@ def test_a_client_that_gives_up_is_noticed() -> None:
                 if isinstance(each, h2.events.StreamEnded)
             ]
         assert ended[0].stream_id == 5
+
+
+def test_what_was_not_read_of_a_request_takes_no_room_from_others() -> None:
+    def refuse(exchange: Exchange) -> None:
+        exchange.wait(0.02)
+        stream_of(exchange).reset_stream(7)
+
+    with (
+        Origin(refuse, http2=True) as origin,
+        socket.create_connection(("127.0.0.1", origin.port)) as sock,
+    ):
+        wire = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        wire.initiate_connection()
+        head = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "a")]
+        wire.send_headers(1, head)
+        for _ in range(3):
+            wire.send_data(1, b"x" * 16_000)
+        sock.sendall(wire.data_to_send())
+        assert wire.outbound_flow_control_window == 65_535 - 48_000
+        while wire.outbound_flow_control_window < 65_535:
+            wire.receive_data(sock.recv(65_536))
 
 
 def test_what_it_takes_at_a_time_is_said() -> None:
