@@ -9,13 +9,10 @@ from typing import Any, NamedTuple
 
 import h2.events
 import httpcore
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import resilient
-import resilient.httpx
 from resilient import OutcomeUnknown, PolicyError
 from resilient.core.outcome import FAILURE, IGNORED, Evidence
 from resilient.testing import (
@@ -33,6 +30,7 @@ from resilient.testing import (
 from resilient.testing.behaviours import Stepish, as_behaviour
 from resilient.testing.exchange import Exchange
 from tests.http.calls import Bank, Caller, policies, report, seen_keys
+from tests.http.sdk import bound, httpx, now
 
 
 @contextmanager
@@ -132,7 +130,7 @@ def test_one_fault(name: str, method: str, profile: str, tls: bool, manual_clock
         else:
             outcome = caller.fails(method, "/charges")
             assert fault.error is not None
-            assert isinstance(outcome, fault.error)
+            assert isinstance(outcome, now(fault.error))
             assert isinstance(outcome, OutcomeUnknown)
             assert report(outcome).evidence is fault.evidence
             assert report(outcome).why_not_retried == "not_idempotent"
@@ -362,10 +360,10 @@ def test_sync_clients_say_what_to_write() -> None:
     with pytest.raises(
         PolicyError, match=r"http2=True is for async clients.*write async_client\(\.\.\., http2=True\)"
     ):
-        resilient.httpx.client("svc", base_url="http://svc", http2=True)
+        bound.client("svc", base_url="http://svc", http2=True)
     with pytest.raises(PolicyError, match="http2 would be without effect beside transport="):
         mock = httpx.MockTransport(lambda request: httpx.Response(200))
-        resilient.httpx.async_client("svc", base_url="http://svc", http2=True, transport=mock)
+        bound.async_client("svc", base_url="http://svc", http2=True, transport=mock)
 
 
 def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,4 +376,4 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"pip install 'resilient-client\[http2\]'"):
-        resilient.httpx.async_client("svc", base_url="http://svc", http2=True)
+        bound.async_client("svc", base_url="http://svc", http2=True)

@@ -8,12 +8,11 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx
 import pytest
 import trio
 import uvloop
 
-import resilient.httpx
+import resilient
 from resilient import DeadlineExceeded, OutcomeUnknown, Pipeline, Retry, Timeout
 from resilient.core.outcome import Evidence
 from resilient.testing import (
@@ -32,6 +31,7 @@ from resilient.testing.behaviours import Stepish, as_behaviour
 from resilient.testing.exchange import Exchange, Request
 from tests.http.calls import Caller, policies, report, wait_until_left
 from tests.http.relays import proxy
+from tests.http.sdk import bound, httpx
 from tests.http.test_http2 import calling
 
 known_or_agreed = pytest.mark.parametrize("tls", [False, True], ids=["known", "agreed"])
@@ -559,7 +559,7 @@ def test_all_loops(loop: str, tls: bool) -> None:
         agreed: dict[str, Any] = {"verify": origin.client_context} if tls else {"http1": False}
 
         async def main() -> None:
-            async with resilient.httpx.async_client(
+            async with bound.async_client(
                 loop, base_url=origin.url, policies=five, http2=True, **agreed
             ) as client:
                 assert (await client.get("/")).http_version == "HTTP/2"
@@ -589,7 +589,7 @@ def test_under_trio_those_beside_it_notice_nothing_either() -> None:
         five = Pipeline(Timeout(5.0), name="beside")
 
         async def main() -> None:
-            async with resilient.httpx.async_client(
+            async with bound.async_client(
                 "beside", base_url=origin.url, policies=five, http2=True, http1=False
             ) as client:
                 await client.get("/")
@@ -614,7 +614,7 @@ def test_under_trio_those_beside_it_notice_nothing_either() -> None:
 
 def test_each_loop_has_connections_of_its_own() -> None:
     with Origin(http2=True) as origin:
-        client = resilient.httpx.async_client("loops", base_url=origin.url, http2=True, http1=False)
+        client = bound.async_client("loops", base_url=origin.url, http2=True, http1=False)
 
         async def twice() -> None:
             for _ in range(2):

@@ -7,10 +7,8 @@ import logging
 import pickle
 from typing import Any
 
-import httpx
 import pytest
 
-import resilient.httpx
 from resilient import (
     Budget,
     CircuitBreaker,
@@ -31,6 +29,7 @@ from resilient.http.profiles import Profile, Signal
 from resilient.testing import ManualClock, Origin, answer, slow
 from resilient.testing.behaviours import Behaviour
 from tests.http.calls import Caller, both, policies, report, seen_keys
+from tests.http.sdk import bound, httpx
 
 PROBLEMS = "https://problems.example.com/"
 STRIPE = Profile(
@@ -401,7 +400,7 @@ def test_a_window_that_the_call_would_outlast() -> None:
         (Pipeline(Timeout(60.0), Retry(3)), r"may take 60 s, and the profile's window=60"),
     ):
         with pytest.raises(PolicyError, match=says):
-            resilient.httpx.client(
+            bound.client(
                 "svc", base_url="http://svc", policies=pipeline, profile=Profile(honours=True, window=60.0)
             )
 

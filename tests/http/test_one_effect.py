@@ -14,18 +14,17 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import resilient.httpx
 from resilient import Backoff, InProgress, OutcomeUnknown
 from resilient.core.outcome import Evidence
 from resilient.testing import ManualClock, Origin, answer, drip_body, stale
 from resilient.testing.behaviours import Stepish, as_behaviour
 from resilient.testing.exchange import Exchange, Request
 from tests.http.calls import Bank, Caller, both, policies, report
+from tests.http.sdk import bound, httpx
 from tests.http.test_evidence import FAULTS
 
 IN_PROGRESS = answer(409, headers={"Idempotency-Key-Status": "in-progress"})
@@ -113,7 +112,7 @@ def body(kind: str, mode: str) -> dict[str, Any]:
             yield piece
 
     made: Any = iter((b"1", b"2")) if mode == "sync" else pieces()
-    return {"content": resilient.httpx.buffered(made)}
+    return {"content": bound.buffered(made)}
 
 
 Call = tuple[str, bool, str | None]
@@ -275,11 +274,12 @@ def test_a_worker_that_is_killed_anywhere_and_begins_again(mode: str) -> None:
     if mode == "async":
         points = points[2:4]  # a process takes a while to start, and dies in the same way
     sent = sum(map(len, points)) + 2  # and the last worker's two
+    worker = WORKER.replace("resilient.httpx", bound.__name__)
     with Origin(clock=None) as origin:
         origin.handle(lambda request: ledger.charge if request.method == "POST" else 200)
         for steps in [*points, []]:
             origin.script(*steps)
-            command = [sys.executable, "-c", WORKER, origin.url, mode, "order-7"]
+            command = [sys.executable, "-c", worker, origin.url, mode, "order-7"]
             running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             out, _ = running[-1].communicate(timeout=60)
             assert running[-1].returncode == (-signal.SIGKILL if steps else 0)

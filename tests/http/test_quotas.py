@@ -3,7 +3,6 @@ it speaks for the service; and never for longer than we would wait."""
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
 from resilient import Budget, Pipeline, Policy, RateLimit, RateLimited, Retry, Timeout
@@ -11,6 +10,7 @@ from resilient.http.profiles import Profile
 from resilient.testing import ManualClock, Origin, answer, retry_later
 from resilient.testing.behaviours import Stepish
 from tests.http.calls import Caller, both, report
+from tests.http.sdk import httpx
 
 
 def limited(clock: ManualClock, limit: RateLimit, *, attempts: int = 1) -> Pipeline:

@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-import resilient.httpx
 from resilient import Budget, OutcomeUnknown, Pipeline, PolicyError, Retry, Timeout, report_of, standard
 from resilient.core.clock import SYSTEM_CLOCK
 from resilient.testing import ManualClock, Origin, answer, stall_upload
 from tests.http.calls import Caller, both, policies, report
+from tests.http.sdk import bound, httpx
 
 
 def boundary(content_type: str | None) -> str:
@@ -116,7 +115,7 @@ async def apieces(*sizes: int) -> AsyncIterator[bytes]:
 
 def kept(mode: str, *sizes: int, limit: int = 65_536) -> Any:
     made: Any = pieces(*sizes) if mode == "sync" else apieces(*sizes)
-    return resilient.httpx.buffered(made, limit)
+    return bound.buffered(made, limit)
 
 
 @both
@@ -206,7 +205,7 @@ def test_one_that_was_interrupted_while_it_was_waited_for_is_not_sent_again(
             policies=policies(manual_clock, attempt=1.0, total=60.0),
         ) as caller,
     ):
-        exc = caller.fails("POST", content=resilient.httpx.buffered(slow()))
+        exc = caller.fails("POST", content=bound.buffered(slow()))
         assert isinstance(exc, OutcomeUnknown)
         found = report_of(exc)
         assert found is not None
@@ -229,24 +228,24 @@ def test_an_error_of_its_own_is_the_callers(mode: str, manual_clock: ManualClock
         Caller(mode, origin.url, manual_clock, profile="supported") as caller,
     ):
         source: Any = breaks() if mode == "sync" else abreaks()
-        assert isinstance(caller.fails("POST", content=resilient.httpx.buffered(source)), KeyError)
+        assert isinstance(caller.fails("POST", content=bound.buffered(source)), KeyError)
         assert len(origin.requests) <= 1
 
 
 @pytest.mark.parametrize("content", [b"bytes", "text", 7, None])
 def test_what_is_no_iterator(content: Any) -> None:
     with pytest.raises(PolicyError, match=r"buffered: .* is no iterator of pieces"):
-        resilient.httpx.buffered(content)
+        bound.buffered(content)
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "9"])
 def test_a_limit_of_no_sense(limit: Any) -> None:
     with pytest.raises(PolicyError, match=r"must be bytes, at least 1; write limit=65_536"):
-        resilient.httpx.buffered(iter([b""]), limit)
+        bound.buffered(iter([b""]), limit)
 
 
 def test_it_is_an_iterable_for_the_sdk() -> None:
     # The SDK's own client takes it too; there it is sent once, as ever.
     with Origin() as origin:
-        assert httpx.post(origin.url, content=resilient.httpx.buffered(pieces(3, 2))).status_code == 200
+        assert httpx.post(origin.url, content=bound.buffered(pieces(3, 2))).status_code == 200
         assert origin.requests[0].body == b"AAABB"
