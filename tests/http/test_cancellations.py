@@ -194,7 +194,10 @@ async def works(called: Called) -> None:
 )
 def test_storm(seed: int, tls: bool) -> None:
     # Handshakes are what takes the time: HTTPS has a fifth of the requests.
-    wanted = CANCELLED // SHARES // 5 * (1 if tls else 4)
+    storm_in_asyncio(seed, tls, CANCELLED // SHARES // 5 * (1 if tls else 4))
+
+
+def storm_in_asyncio(seed: int, tls: bool, wanted: int) -> None:
     clock = ManualClock()
     chance = random.Random(f"storm {seed} {tls}")
 
@@ -320,16 +323,20 @@ def test_cancelled_at_each_place(what: str, tls: bool) -> None:
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_storm_under_uvloop(tls: bool) -> None:
-    chance = random.Random(f"uvloop {tls}")
+    storm_in_uvloop(11, tls, 400)
+
+
+def storm_in_uvloop(seed: int, tls: bool, wanted: int) -> None:
+    chance = random.Random(f"uvloop {seed} {tls}")
 
     async def pause(chance: random.Random) -> None:
         await steps(chance.randrange(60))
 
-    with origin_of(None, 11, tls) as origin:
+    with origin_of(None, seed, tls) as origin:
 
         async def main() -> None:
             called = Called(origin, None)
-            await storm(called, 400, chance, pause)
+            await storm(called, wanted, chance, pause)
             assert asyncio.all_tasks() == {asyncio.current_task()}
             called.breaker.reset()  # here time is real: its open time is not waited for
             await works(called)
@@ -347,7 +354,11 @@ def test_storm_under_uvloop(tls: bool) -> None:
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx._content.ByteStream:ResourceWarning")
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_storm_under_trio(tls: bool) -> None:
-    chance = random.Random(f"trio {tls}")
+    storm_in_trio(12, tls, 400)
+
+
+def storm_in_trio(seed: int, tls: bool, wanted: int) -> None:
+    chance = random.Random(f"trio {seed} {tls}")
 
     async def cancelled(called: Called, number: int) -> None:
         async with trio.open_nursery() as nursery:
@@ -361,10 +372,10 @@ def test_storm_under_trio(tls: bool) -> None:
             await called.one(number)
 
     async def worker(called: Called, numbers: Iterator[int]) -> None:
-        while called.ended["cancelled"] < 400:
+        while called.ended["cancelled"] < wanted:
             await chance.choice([cancelled, timed_out])(called, next(numbers))
 
-    with origin_of(None, 12, tls) as origin:
+    with origin_of(None, seed, tls) as origin:
 
         async def main() -> None:
             called = Called(origin, None)
@@ -380,3 +391,17 @@ def test_storm_under_trio(tls: bool) -> None:
         trio.run(main)
         wait_until_left(origin)
         assert descriptors() == before
+
+
+# As above; 40,000 in all, over both SDKs.
+@pytest.mark.soak
+@pytest.mark.filterwarnings("ignore:Async generator 'httpx2?._content.ByteStream:ResourceWarning")
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize(
+    ("rage", "wanted"),
+    [(storm_in_asyncio, 10_000), (storm_in_uvloop, 5_000), (storm_in_trio, 5_000)],
+    ids=["asyncio", "uvloop", "trio"],
+)
+def test_a_long_storm(rage: Callable[[int, bool, int], None], wanted: int, tls: bool) -> None:
+    for seed in range(100, 105):
+        rage(seed, tls, wanted // 5 // 5 * (1 if tls else 4))
