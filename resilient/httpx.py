@@ -17,9 +17,10 @@ import httpx
 
 from .core.clock import Clock
 from .core.policy import Policy
-from .http.assembly import arguments, parts
+from .http.assembly import arguments, parts, wrapped
 from .http.binding import Binding
 from .http.body import buffered, made_anew
+from .http.describe import describe as _describe
 from .http.options import RequestOptions
 from .http.profiles import Profile, Signal
 from .http.transport import AsyncTransport as _AsyncDriver
@@ -35,6 +36,7 @@ __all__ = [
     "async_client",
     "buffered",
     "client",
+    "describe",
     "made_anew",
     "wrap",
 ]
@@ -164,19 +166,56 @@ def async_client(
 
 
 def wrap(
-    transport: Any,
+    target: Any,
     name: str,
     *,
-    base_url: httpx.URL | str,
+    base_url: httpx.URL | str | None = None,
     policies: Policy | None = None,
     profile: Profile | str = "unknown",
     clock: Clock | None = None,
 ) -> Any:
-    """Policies around a transport that you have: Mock, ASGI, WSGI, your own.
+    """Policies around a transport or a client that you have.
 
-    Gives a `Transport`, or an `AsyncTransport` where ``transport`` is async only.
+    Args:
+        target: a transport (Mock, ASGI, WSGI, your own): gives a `Transport`, or an `AsyncTransport` where it is async
+            only. Or a client, before its first request and not entered yet: its transports, those of its proxies too,
+            are replaced by ours around them, and it is given back.
+        base_url: as for `Transport`; None: the client's own.
+        name, policies, profile, clock: as for `Transport`.
 
-    What was sent is known from httpcore's trace events where the transport has them, else from the class of
-    its errors. Arguments as `Transport`."""
-    kind: Any = Transport if isinstance(transport, httpx.BaseTransport) else AsyncTransport
-    return kind(name, base_url=base_url, policies=policies, profile=profile, clock=clock, transport=transport)
+    Raises:
+        PolicyError: arguments that mean nothing; a client that is resilient already.
+
+    Connections stay those of ``target``. What was sent is known from httpcore's trace events where the transport has
+    them, else from the class of its errors.
+
+    Example:
+        >>> import httpx, resilient.httpx
+        >>> plain = httpx.Client(base_url="http://payments.svc")
+        >>> resilient.httpx.wrap(plain, "payments") is plain
+        True
+    """
+    given: dict[str, Any] = {"policies": policies, "profile": profile, "clock": clock}
+    return wrapped(BINDING, (Transport, AsyncTransport), target, name, base_url, **given)
+
+
+def describe(client: httpx.Client | httpx.AsyncClient, /) -> str:
+    """What a client is protected by, for people: its policies with every number, where it sends and how, what it does
+    with idempotency keys, what is not protected. Asks nobody and changes nothing; thread-safe.
+
+    Raises:
+        PolicyError: this is no client.
+
+    Example:
+        >>> import resilient.httpx
+        >>> with resilient.httpx.client("payments", base_url="http://payments.shop.svc") as client:
+        ...     print(describe(client))  # doctest: +ELLIPSIS
+        payments: http://payments.shop.svc
+          policies   Timeout(total 10 s) -> Retry(3 attempts, ...)...
+          sends      HTTP/1.1
+          to         found out with the first request
+          keys       Idempotency-Key on POST and PATCH: not known to be honoured, these are not repeated
+          is told    deadline, attempt and criticality
+          elsewhere  (a redirect to another authority) the deadline alone
+    """
+    return _describe(httpx, client)

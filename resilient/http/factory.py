@@ -122,6 +122,17 @@ class Wiring:
             if limits.max_keepalive_connections is not None:
                 self._pool["keep"] = limits.max_keepalive_connections
 
+    def __str__(self) -> str:
+        first = ["HTTP/1.1"] if self._http1 else []
+        spoken = " and ".join(first + ["HTTP/2"] * (self._shared is not None))
+        if self.proxy is not None:
+            place = self.proxy.url
+            scheme, host = place.scheme.decode(), place.host.decode()
+            return (
+                f"{spoken}, by the proxy {scheme}://{host}:{place.port or _DEFAULT_PORTS.get(scheme, 1080)}"
+            )
+        return f"{spoken}, by the unix socket {self._options['uds']}" if self.dials_elsewhere else spoken
+
     def exchange(self, url: Any, pin: tuple[str, int] | None = None) -> Any:
         """What sends to the URL's origin, dialling ``pin`` where one is given."""
         if self._shared is not None:

@@ -46,9 +46,13 @@ class Base:
         dependency: what is called, and under which policies.
         locate: finds out where it is; asked with the first request, when everything is configured.
         outside: sends requests to other authorities (a redirect's), with the deadline alone.
+        way: how it sends, in words.
     """
 
-    def __init__(self, dependency: Dependency, locate: Callable[[], Places], outside: Any) -> None:
+    def __init__(
+        self, dependency: Dependency, locate: Callable[[], Places], outside: Any, way: str = ""
+    ) -> None:
+        self.way = way
         self.dependency = dependency
         self.outside = outside
         self._locate = locate
@@ -61,6 +65,11 @@ class Base:
 
     def after_fork(self) -> None:
         self._lock = threading.RLock()
+
+    @property
+    def known_places(self) -> Places | None:
+        """Where the dependency is, if that was asked already."""
+        return self._places
 
     @property
     def endpoints(self) -> Places:
