@@ -26,7 +26,7 @@ LOAD, SUCCESS = "load / attempts per call", "success / %"
 def colour(name: str) -> str:
     if name.startswith("resilient") or name.endswith(": resilient"):
         return OURS
-    return FLOOR if "floor" in name or name.startswith("raise") or name == "httpx" else OTHERS
+    return FLOOR if "floor" in name or name.startswith("raise") or name in ("httpx", "httpx2") else OTHERS
 
 
 def bars(title: str, race: list[dict[str, Any]], path: Path) -> None:

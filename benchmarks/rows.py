@@ -114,6 +114,12 @@ ROWS = (
     Budgeted("retry.three_nopanic", "three failing attempts: nopanic / ours"),
     Budgeted("http.sync", "HTTP request over loopback, everything on / bare httpx, sync", "at most", 1.0),
     Budgeted("http.async", "HTTP request over loopback, everything on / bare httpx, async", "at most", 1.0),
+    Budgeted(
+        "http.sync_httpx2", "HTTP request over loopback, everything on / bare httpx2, sync", "at most", 1.0
+    ),
+    Budgeted(
+        "http.async_httpx2", "HTTP request over loopback, everything on / bare httpx2, async", "at most", 1.0
+    ),
     Budgeted("http.sync_httpx_retries", "HTTP request over loopback: httpx-retries / bare httpx, sync"),
     Budgeted("http.async_httpx_retries", "HTTP request over loopback: httpx-retries / bare httpx, async"),
     Budgeted("http.connections", "connections for 20 retries on keep-alive", "at most", 1, ""),

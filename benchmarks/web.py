@@ -1,4 +1,4 @@
-"""An HTTP request over loopback: httpx bare, with everything of ours on, and with httpx-retries.
+"""An HTTP request over loopback: httpx and httpx2 bare, with everything of ours on, and httpx with httpx-retries.
 
 The server runs in a process of its own and is not counted. sniffio is installed, as it is wherever this library is:
 without it httpcore tries to import it four times a request, and bare httpx would look a quarter dearer than it is.
@@ -13,10 +13,12 @@ from time import process_time
 from typing import Any
 
 import httpx
+import httpx2
 import httpx_retries
 import sniffio  # noqa: F401 - the comparison is with httpx as it is where this is installed
 
 import resilient.httpx
+import resilient.httpx2
 from benchmarks.measure import Contender, Outcome, Race, Settings, Spread, race, silence
 from benchmarks.rows import exactly
 from benchmarks.server import ITEM, running
@@ -63,6 +65,8 @@ def measure(settings: Settings) -> Outcome:
         }
     values = {
         "http.sync": sync.ratio("resilient.httpx", "httpx"),
+        "http.sync_httpx2": sync.ratio("resilient.httpx2", "httpx2"),
+        "http.async_httpx2": asynchronous.ratio("resilient.httpx2", "httpx2"),
         "http.sync_httpx_retries": sync.ratio("httpx-retries", "httpx"),
         "http.async": asynchronous.ratio("resilient.httpx", "httpx"),
         "http.async_httpx_retries": asynchronous.ratio("httpx-retries", "httpx"),
@@ -75,7 +79,7 @@ def measure(settings: Settings) -> Outcome:
 
 
 def _sync(url: str, settings: Settings) -> Race:
-    def batches(client: httpx.Client) -> Callable[[int], float]:
+    def batches(client: httpx.Client | httpx2.Client) -> Callable[[int], float]:
         def run(calls: int) -> float:
             began = process_time()
             for _ in range(calls):
@@ -89,12 +93,16 @@ def _sync(url: str, settings: Settings) -> Race:
     with (
         httpx.Client(base_url=url) as bare,
         resilient.httpx.client("benchmark", base_url=url, policies=policies()) as ours,
+        httpx2.Client(base_url=url) as bare2,
+        resilient.httpx2.client("benchmark", base_url=url, policies=policies()) as ours2,
         httpx.Client(base_url=url, transport=retrying()) as theirs,
     ):
         return race(
             [
                 Contender("httpx", "nothing", batches(bare)),
                 Contender("resilient.httpx", EVERYTHING, batches(ours)),
+                Contender("httpx2", "nothing", batches(bare2)),
+                Contender("resilient.httpx2", EVERYTHING, batches(ours2)),
                 Contender("httpx-retries", RETRIES_ONLY, batches(theirs)),
             ],
             settings,
@@ -103,7 +111,7 @@ def _sync(url: str, settings: Settings) -> Race:
 
 
 def _async(url: str, settings: Settings, runner: asyncio.Runner) -> Race:
-    def batches(client: httpx.AsyncClient) -> Callable[[int], float]:
+    def batches(client: Any) -> Callable[[int], float]:
         async def batch(calls: int) -> float:
             began = process_time()
             for _ in range(calls):
@@ -119,9 +127,17 @@ def _async(url: str, settings: Settings, runner: asyncio.Runner) -> Race:
     clients: tuple[Any, ...] = (
         httpx.AsyncClient(base_url=url),
         resilient.httpx.async_client("benchmark", base_url=url, policies=policies()),
+        httpx2.AsyncClient(base_url=url),
+        resilient.httpx2.async_client("benchmark", base_url=url, policies=policies()),
         httpx.AsyncClient(base_url=url, transport=retrying()),
     )
-    names = (("httpx", "nothing"), ("resilient.httpx", EVERYTHING), ("httpx-retries", RETRIES_ONLY))
+    names = (
+        ("httpx", "nothing"),
+        ("resilient.httpx", EVERYTHING),
+        ("httpx2", "nothing"),
+        ("resilient.httpx2", EVERYTHING),
+        ("httpx-retries", RETRIES_ONLY),
+    )
     try:
         contenders = [
             Contender(name, does, batches(client))
