@@ -151,9 +151,10 @@ class Attempt:
             )
         if self.connect_timeout is not None and (connect is None or connect > self.connect_timeout):
             connect = self.connect_timeout
-        reading = self._phase(read)
+        reading = Phase(NO_LIMIT if read is None else read)
+        reading.attempt = self
         found["timeout"] = {
-            "connect": self._phase(connect),
+            "connect": reading if self.reused else self._phase(connect),  # there is nothing to connect
             "read": reading,
             "write": reading if write == read else self._phase(write),
             "pool": pool,

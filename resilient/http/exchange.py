@@ -7,7 +7,7 @@ killed without suspending."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from ..core.errors import TimedOut
@@ -18,6 +18,20 @@ from .pool import Pool
 SMALL = 65_536
 """Bytes: a body that is announced to be no larger is read inside the attempt, so that one that breaks is a
 failed attempt."""
+
+
+class _NoBody:
+    """The body of a request that has none. The SDK's gives one empty piece, which costs the core as much as any other."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        return
+        yield
+
+
+NO_BODY = _NoBody()
 
 
 class Base:
@@ -37,6 +51,7 @@ class Base:
         self.binding = binding
         self.pool = pool
         self._traced = traced
+        self._in_memory = binding.sdk.ByteStream
         self._origin = origin
 
     def retire(self) -> None:
@@ -46,11 +61,14 @@ class Base:
     def _request(self, request: Any, attempt: Attempt, trace: Any) -> Any:
         given, binding = request.extensions, self.binding
         path = given.get("target", request.url.raw_path)
+        body = request.stream if attempt.body is None else attempt.body
+        if body.__class__ is self._in_memory and not next(iter(body)):
+            body = NO_BODY
         return binding.request(
             request.method.encode("ascii"),
             binding.target(self._origin, path),
             [*request.headers.raw, *attempt.headers],
-            request.stream if attempt.body is None else attempt.body,
+            body,
             attempt.extensions(given, trace if self._traced or "trace" in given else None),
         )
 

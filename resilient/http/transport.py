@@ -129,7 +129,7 @@ class Base:
         logical.hop_ended(request, response)
         return response
 
-    def _try(self, request: Any, logical: Logical, call: Call) -> Attempt:
+    def _try(self, request: Any, logical: Logical, call: Call, endpoints: Places) -> Attempt:
         """Begin an attempt, if the deadline leaves time for it."""
         dependency = self.dependency
         now = dependency.clock.monotonic()
@@ -145,7 +145,7 @@ class Base:
         )
         attempt.began = now
         logical.attempt = attempt
-        attempt.permit = self.endpoints.pick(logical.tried, now, attempt)
+        attempt.permit = endpoints.pick(logical.tried, now, attempt)
         logical.begin_attempt(attempt.endpoint)
         tracer = tracing.TRACER
         if tracer is not None:
@@ -153,7 +153,7 @@ class Base:
                 request.method, request.url, attempt.headers, logical.attempts - 1
             )
             if span is not None and span.recording:
-                of_many = isinstance(self.endpoints, Endpoints)
+                of_many = isinstance(endpoints, Endpoints)
                 span.note(attributes(dependency, logical, attempt.endpoint.address if of_many else None))
         return attempt
 
@@ -244,13 +244,14 @@ class Base:
             attempt.late = partial(self.dependency.ran_out, request=request, logical=logical)
         if found is not None:
             error = self._as_failure(response, unfinished, found, logical)
-        self._heard(attempt, found, error)
+        if attempt.permit is not None:  # it is one of several
+            self._heard(attempt, found, error)
         if attempt.span is not None:
             answers.tell(self.dependency, request, response, found, attempt.span)
         if unfinished is not None:
             unfinished.on_end(lambda exc: self._left(attempt))  # it loads the endpoint until then
             stream.on_end = unfinished.end
-        else:
+        elif attempt.permit is not None:
             self._left(attempt)
         if error is not None:
             raise error
@@ -363,7 +364,8 @@ class SyncTransport(Base):
             finally:
                 logical.busy = False
             return self._answered_elsewhere(response, attempt, request, logical)
-        token = CURRENT.set(dependency.prepare(request, logical, call))
+        prepared = dependency.prepare(request, logical, call)
+        token = None if prepared is CURRENT.get() else CURRENT.set(prepared)
         logical.busy = True
         try:
             operation = request.method if logical.options is None else dependency.operation(request, logical)
@@ -384,7 +386,8 @@ class SyncTransport(Base):
             raise error from exc
         finally:
             logical.busy = False
-            put_back(token)
+            if token is not None:
+                put_back(token)
 
     def _run(self, operation: str) -> Callable[[Any], Any]:
         run = self._runs.get(operation)
@@ -399,7 +402,7 @@ class SyncTransport(Base):
             endpoints.wait(self._patience(call))
         while True:
             try:
-                attempt = self._try(request, logical, call)
+                attempt = self._try(request, logical, call, endpoints)
                 try:
                     response = attempt.endpoint.exchange.send(request, attempt)
                 except BaseException as exc:
@@ -439,7 +442,8 @@ class AsyncTransport(Base):
             finally:
                 logical.busy = False
             return self._answered_elsewhere(response, attempt, request, logical)
-        token = CURRENT.set(dependency.prepare(request, logical, call))
+        prepared = dependency.prepare(request, logical, call)
+        token = None if prepared is CURRENT.get() else CURRENT.set(prepared)
         logical.busy = True
         try:
             operation = request.method if logical.options is None else dependency.operation(request, logical)
@@ -460,7 +464,8 @@ class AsyncTransport(Base):
             raise error from exc
         finally:
             logical.busy = False
-            put_back(token)
+            if token is not None:
+                put_back(token)
 
     def _run(self, operation: str) -> Callable[[Any], Any]:
         run = self._runs.get(operation)
@@ -475,7 +480,7 @@ class AsyncTransport(Base):
             await endpoints.await_(self._patience(call))
         while True:
             try:
-                attempt = self._try(request, logical, call)
+                attempt = self._try(request, logical, call, endpoints)
                 try:
                     response = await attempt.endpoint.exchange.send(request, attempt)
                 except BaseException as exc:
