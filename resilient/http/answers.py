@@ -23,14 +23,8 @@ def has_key(dependency: Dependency, request: Any, /) -> bool:
     return dependency.profile.header in request.headers
 
 
-def look(
-    dependency: Dependency, request: Any, response: Any, logical: Logical, /, *, one_place: bool
-) -> Finding | None:
-    """What an error answer says; what it says of the whole service is kept in mind.
-
-    Args:
-        one_place: whether everything goes to one endpoint. Of several, one may have a limit of its own.
-    """
+def look(dependency: Dependency, request: Any, response: Any, logical: Logical, /) -> Finding | None:
+    """What an error answer says; that a quota of the service is empty is kept in mind."""
     found = answer(
         response.status_code,
         response.headers,
@@ -50,7 +44,7 @@ def look(
         )
     if found.key == "in_progress" and found.retry_after is None:
         found = found._replace(retry_after=STILL_RUNS.delay(logical.attempts))
-    if found.quota is not None or (response.status_code == 429 and one_place):
+    if found.quota is not None:
         hold(dependency, found.retry_after)
     return found
 

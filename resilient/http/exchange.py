@@ -21,7 +21,7 @@ failed attempt."""
 
 
 class _NoBody:
-    """The body of a request that has none. The SDK's gives one empty piece, which costs the core as much as any other."""
+    """The body of a request that has none. The SDK's is an empty piece, which costs the core as much as any other."""
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(())

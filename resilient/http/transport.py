@@ -235,8 +235,7 @@ class Base:
         """An answer came: the result of the attempt, or `Answered` where policies must know of it."""
         status, found = response.status_code, None
         if status >= 400:
-            one = not isinstance(self.endpoints, Endpoints)
-            found = answers.look(self.dependency, request, response, logical, one_place=one)
+            found = answers.look(self.dependency, request, response, logical)
         logical.ended(Evidence.ANSWERED if found is None else found.evidence)
         stream, unfinished, error = response.stream, None, None
         if isinstance(stream, ResponseBody):
