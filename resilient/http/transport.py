@@ -100,7 +100,8 @@ class Base:
     def _elsewhere(self, request: Any, call: Call, logical: Logical) -> Attempt:
         """Begin an attempt at another authority: it is seen here, and told nothing."""
         clock = self.dependency.clock
-        attempt = Attempt(call.deadline, clock=clock.monotonic)
+        attempt = logical.attempt = Attempt(call.deadline, clock=clock.monotonic)
+        attempt.began = clock.monotonic()
         attempt.late = partial(self.dependency.ran_out, request=request, logical=logical)
         tracer = tracing.TRACER
         if tracer is not None:
