@@ -17,6 +17,8 @@ from .frames import Goodbye
 from .multiplexed import Multiplexed
 from .pool import MAX_AGE, MAX_IDLE, Connection
 
+_ANSWERED = frozenset(("http2.receive_response_headers.complete", "http2.receive_response_headers.failed"))
+
 
 class SharedConnection(Connection):
     """A connection, which may turn out to speak HTTP/1.1 and be shared by nobody.
@@ -68,6 +70,7 @@ class Use:
         stream_id: its stream, from when its head was begun to be sent.
         goodbye: the peer said that it will not answer this stream.
         reset: the code with which the peer reset its stream.
+        answered: the head of an answer came: whatever the peer says after that, it took the request.
         well: whether its connection was, when it ended.
         timely: whether the alarm is set to the end of its quiet time, and not to the deadline.
         alarm: ends what it waits for.
@@ -77,6 +80,7 @@ class Use:
         "_read",
         "_write",
         "alarm",
+        "answered",
         "attempt",
         "connection",
         "goodbye",
@@ -100,6 +104,7 @@ class Use:
         self.pieces = 0
         self.goodbye: Goodbye | None = None
         self.reset: int | None = None
+        self.answered = False
         self.well = True
         self.timely = True
         self.alarm: Alarm | None = None
@@ -131,6 +136,18 @@ class Use:
         elif name == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
             self.pool.heard(self.connection)  # nothing else was agreed upon
         await self.attempt.atrace(name, info)
+        if name in _ANSWERED:
+            self._check_status(info)
+
+    def _check_status(self, info: dict[str, Any]) -> None:
+        """The core believes whatever stands for a status, and what is no number breaks it."""
+        stream = self.connection.stream
+        assert stream is not None
+        if isinstance(info.get("exception"), ValueError):
+            raise stream.broken("the status of the server's answer is no number") from info["exception"]
+        answered = info.get("return_value")
+        if answered is not None and not 100 <= answered[0] <= 999:
+            raise stream.broken(f"the status of the server's answer is {answered[0]}")
 
     def _uploaded(self) -> None:
         if self.connection.stream is not None:
@@ -179,6 +196,8 @@ class Use:
         self._uploaded()
         self.well = connection.core.is_available() and not connection.draining
         self.reset = self.was_reset
+        stream = connection.stream
+        self.answered = stream is not None and self.stream_id in stream.frames.answered
 
     def reached_the_socket(self) -> bool:
         """Whether its head did; asked when the core gave up on it by itself."""
@@ -333,7 +352,7 @@ class SharedPool:
         if over:
             connection.kill()
         if stream is not None and number is not None:
-            was_reset = stream.frames.open.pop(number, None)
+            was_reset = stream.frames.close(number)
             stream.owed.discard(number)
             if not (over or clean) and was_reset is None and use.attempt.sent:
                 stream.reset(number)
