@@ -177,8 +177,8 @@ class _Buffered:
         """What is there to be sent before the rest."""
         if self._begun and not self.whole:
             raise PolicyError(
-                f"buffered: more than limit={self._limit} bytes were read, and it cannot be sent again; give "
-                "a larger limit, or a body that can be made anew: made_anew(function)"
+                f"buffered: more than limit={self._limit} bytes were read, or the iterator broke off, and it cannot be "
+                "sent again; give a larger limit, or a body that can be made anew: made_anew(function)"
             )
         self._begun = True
         return list(self._kept)
@@ -200,7 +200,14 @@ class _SyncBuffered(_Buffered):
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._begin()
-        for chunk in self._rest:
+        while True:
+            had, self.whole = self.whole, False  # where it breaks off, the rest of it is lost
+            try:
+                chunk = next(self._rest)
+            except StopIteration:
+                self.whole = had
+                return
+            self.whole = had
             yield self._keep(chunk)
 
 

@@ -188,7 +188,7 @@ class Base:
         )
         if spent:
             return False
-        if stale(exc, attempt) and logical.repeatable and not attempt.fresh:
+        if found.transient and stale(exc, attempt) and logical.repeatable and not attempt.fresh:
             # The peer closed a kept connection while we took it up: the socket's fault (RFC 9110 9.2.2).
             logical.fresh = True if attempt.stream is None else attempt.stream.connection
             logical.tried.remove(attempt.endpoint)
