@@ -246,7 +246,8 @@ def stale(exc: BaseException, attempt: Attempt, /) -> bool:
 
 
 def _causes(exc: BaseException) -> list[BaseException]:
-    """The exception and those beneath it; the core keeps the socket's own error in ``args``."""
+    """The exception and those that it was raised from; the core keeps the socket's own error in ``args``. Not what was
+    being handled meanwhile (``__context__``): that may be the caller's, and tell of another request."""
     found: list[BaseException] = []
     todo: list[Any] = [exc]
     while todo and len(found) < 16:
@@ -254,7 +255,7 @@ def _causes(exc: BaseException) -> list[BaseException]:
         if not isinstance(each, BaseException) or each in found:
             continue
         found.append(each)
-        todo += (each.__cause__, each.__context__, *each.args[:1])
+        todo += (each.__cause__, *each.args[:1])
     return found
 
 
