@@ -78,6 +78,7 @@ class Use:
 
     __slots__ = (
         "_read",
+        "_untold",
         "_write",
         "alarm",
         "answered",
@@ -100,6 +101,7 @@ class Use:
         self.writes = True
         self._read = read
         self._write = write
+        self._untold: dict[str, Any] | None = None
         self.stream_id: int | None = None
         self.pieces = 0
         self.goodbye: Goodbye | None = None
@@ -135,9 +137,21 @@ class Use:
             self.moved()
         elif name == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
             self.pool.heard(self.connection)  # nothing else was agreed upon
-        await self.attempt.atrace(name, info)
+        await self._tell(name, info)
         if name in _ANSWERED:
             self._check_status(info)
+
+    async def _tell(self, name: str, info: dict[str, Any]) -> None:
+        """Tell the attempt, and the user's own trace. Where the core has just taken a number for the stream and not yet
+        begun it, a trace that suspends would let the next request have the same: it is told with what follows."""
+        attempt = self.attempt
+        if name == "http2.send_request_headers.started" and attempt.user_trace is not None:
+            attempt.sent, self._untold = True, info
+            return
+        if self._untold is not None:
+            untold, self._untold = self._untold, None
+            await attempt.atrace("http2.send_request_headers.started", untold)
+        await attempt.atrace(name, info)
 
     def _check_status(self, info: dict[str, Any]) -> None:
         """The core believes whatever stands for a status, and what is no number breaks it."""
