@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from h2.exceptions import ProtocolError
+
 from ..core.errors import TimedOut
 from .alarm import new_alarm
 from .attempt import HTTP_1_1, Attempt
@@ -116,6 +118,14 @@ class Http2Exchange(Base):
         if attempt.deadline is not None and attempt.clock() >= attempt.deadline - NO_TIME:
             raise TimedOut("the attempt ran out of time while it waited for a connection")
         pool.take(use, attempt.clock(), loop, fresh=fresh, patient=False)
+
+    def error(self, exc: BaseException, attempt: Attempt, request: Any) -> Exception | None:
+        """As that of every exchange. What the peer does against the rules while a body is read comes out of the core as
+        it is."""
+        if isinstance(exc, ProtocolError):
+            broken: Exception = self.binding.core.RemoteProtocolError(str(exc))
+            broken.__cause__, exc = exc, broken
+        return super().error(exc, attempt, request)
 
     def _give(self, use: Use, *, clean: bool) -> None:
         connection = use.connection
