@@ -93,6 +93,8 @@ class Http2Exchange(Base):
                 attempt.received = attempt.received or use.heard_anything()
                 attempt.sent = attempt.sent and use.reached_the_socket()
             use.settle()
+            if use.reset is not None:
+                attempt.received = True  # its peer's word: no kept connection that was closed meanwhile
             self._give(use, clean=use.stream_id is None or use.reset is not None)
             error = self.error(exc, attempt, request) if isinstance(exc, Exception) else None
             if error is None:
