@@ -116,10 +116,15 @@ class Http2Exchange(Base):
             limits.append(attempt.connect_timeout)
         if attempt.deadline is not None:
             limits.append(max(0.0, attempt.deadline - attempt.clock()))
-        await wait_for_wake(pool.wait_for_one(loop), min(limits))
-        if attempt.deadline is not None and attempt.clock() >= attempt.deadline - NO_TIME:
-            raise TimedOut("the attempt ran out of time while it waited for a connection")
-        pool.take(use, attempt.clock(), loop, fresh=fresh, patient=False)
+        until, taken = attempt.clock() + min(limits), False
+        while not taken:
+            failed = pool.failed
+            await wait_for_wake(pool.wait_for_one(loop), max(0.0, until - attempt.clock()))
+            now = attempt.clock()
+            if attempt.deadline is not None and now >= attempt.deadline - NO_TIME:
+                raise TimedOut("the attempt ran out of time while it waited for a connection")
+            # Where one could not be opened, each tries for itself; else those that found no place wait for the next.
+            taken = pool.take(use, now, loop, fresh=fresh, patient=now < until and pool.failed == failed)
 
     def error(self, exc: BaseException, attempt: Attempt, request: Any) -> Exception | None:
         """As that of every exchange. What the peer does against the rules while a body is read comes out of the core as

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.forks import tell_after_fork
 from .alarm import Alarm
-from .frames import Goodbye
+from .frames import MOST, Goodbye
 from .multiplexed import Multiplexed
 from .pool import MAX_AGE, MAX_IDLE, Connection
 
@@ -249,9 +249,10 @@ class SharedPool:
         self._lock = threading.RLock()
         self._open: list[SharedConnection] = []  # that may take requests, the oldest first; guarded by _lock
         self._waiting: list[Callable[[], None]] = []  # guarded by _lock
-        self._alone = False  # the last one took one request at a time; guarded by _lock
+        self._takes = MOST  # requests at a time that the last one took; guarded by _lock
         self._closed = False  # guarded by _lock
         self.opened = 0  # connections made so far; guarded by _lock
+        self.failed = 0  # those of them that never were ready; guarded by _lock
         self.in_use = 0  # requests; guarded by _lock
         tell_after_fork(self)
 
@@ -273,14 +274,14 @@ class SharedPool:
             fresh: as an attempt's.
         """
         dead: list[SharedConnection] = []
-        found, opening = None, False
+        found, opening = None, 0
         with self._lock:
             for connection in () if fresh is True else tuple(self._open):
                 if connection.loop is not loop:
                     if connection.loop.is_closed():
                         self._open.remove(connection)
                 elif not connection.ready:
-                    opening = True
+                    opening += 1
                 elif not connection.is_good(now, self._max_idle):
                     self._drain(connection)
                     if not connection.in_flight:
@@ -288,7 +289,8 @@ class SharedPool:
                 elif connection is not fresh and connection.has_place():
                     found = connection
                     break
-            waits = found is None and opening and patient and not self._alone
+            # Each that is being opened is waited for by as many as it will have places for.
+            waits = found is None and patient and len(self._waiting) < opening * (self._takes - 1)
             if not waits:
                 if found is None:
                     self.opened += 1
@@ -324,7 +326,7 @@ class SharedPool:
         woken: list[Callable[[], None]] = []
         with self._lock:
             if limit is not None and not connection.ready:
-                connection.ready, self._alone = True, limit <= 1
+                connection.ready, self._takes = True, max(1, limit)
                 woken, self._waiting = self._waiting, []
             if goodbye is not None:
                 self._drain(connection)
@@ -350,6 +352,7 @@ class SharedPool:
             self.in_use -= 1
             if not connection.ready:  # it was being opened, and others wait
                 clean = False
+                self.failed += 1
                 woken, self._waiting = self._waiting, []
             if (
                 self._closed
