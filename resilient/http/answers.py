@@ -12,6 +12,7 @@ from ..core.outcome import Report
 from ..policies.retry.options import RETRY_AFTER_CEILING
 from .hints import Finding, answer
 from .logical import STATE, Dependency, Logical
+from .profiles import SAFE_METHODS
 from .quota import empty_for
 
 STILL_RUNS = Backoff(0.25, cap=2.0)
@@ -30,6 +31,7 @@ def look(dependency: Dependency, request: Any, response: Any, logical: Logical, 
         response.headers,
         profile=dependency.profile,
         keyed=has_key(dependency, request),
+        safe=request.method in SAFE_METHODS,
         content=lambda: _content(dependency, response),
         wall=dependency.clock.time,
     )

@@ -13,7 +13,7 @@ from .binding import Binding
 from .factory import Wiring, around, assemble, depend, refuse_beside_transport, split
 from .logical import Dependency
 from .profiles import Profile
-from .transport import Base, Places
+from .steps import Base, Places
 from .wrapped import AsyncWrapped, SyncWrapped
 
 

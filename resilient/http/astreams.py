@@ -83,6 +83,7 @@ class AsyncioStream(asyncio.Protocol):
         self._eof = False
         self._error: Exception | None = None
         self._reader: asyncio.Future[None] | None = None
+        self._full = False  # the transport takes no more for now
         self._drain: asyncio.Future[None] | None = None
         self._paused = False
 
@@ -110,11 +111,11 @@ class AsyncioStream(asyncio.Protocol):
         _wake(self._drain)
 
     def pause_writing(self) -> None:
-        self._drain = self._loop.create_future()
+        self._full = True
 
     def resume_writing(self) -> None:
-        drain, self._drain = self._drain, None
-        _wake(drain)
+        self._full = False
+        _wake(self._drain)
 
     # ------------------------------------------------------------------------------------ what the core calls
     async def connect(self, dial: Any, timeout: float | None) -> None:
@@ -164,8 +165,13 @@ class AsyncioStream(asyncio.Protocol):
         if timeout.__class__ is Phase:
             timeout.attempt.sends()
         self._transport.write(buffer)
-        if self._drain is not None:
-            await self._wait(self._drain, seconds, self._core.WriteTimeout)
+        if self._full:
+            # One for each wait: whoever is cancelled in it cancels it, and the next may write on a shared connection.
+            self._drain = self._loop.create_future()
+            try:
+                await self._wait(self._drain, seconds, self._core.WriteTimeout)
+            finally:
+                self._drain = None
             if self._error is not None:
                 raise self._core.WriteError(self._error) from self._error
 

@@ -247,7 +247,8 @@ def stale(exc: BaseException, attempt: Attempt, /) -> bool:
 
 
 def _causes(exc: BaseException) -> list[BaseException]:
-    """The exception and those beneath it; the core keeps the socket's own error in ``args``."""
+    """The exception and those that it was raised from; the core keeps the socket's own error in ``args``. Not what was
+    being handled meanwhile (``__context__``): that may be the caller's, and tell of another request."""
     found: list[BaseException] = []
     todo: list[Any] = [exc]
     while todo and len(found) < 16:
@@ -255,7 +256,7 @@ def _causes(exc: BaseException) -> list[BaseException]:
         if not isinstance(each, BaseException) or each in found:
             continue
         found.append(each)
-        todo += (each.__cause__, each.__context__, *each.args[:1])
+        todo += (each.__cause__, *each.args[:1])
     return found
 
 
@@ -307,8 +308,11 @@ _REFUSED_STREAM, _ENHANCE_YOUR_CALM, _HTTP_1_1_REQUIRED = 0x7, 0xB, 0xD
 
 
 def _refused_by_h2(cause: BaseException, attempt: Attempt) -> Finding | None:
-    """What the peer said when it ended a stream, or the connection."""
+    """What the peer said when it ended a stream, or the connection. Said of one that it had begun to answer it proves
+    nothing: proxies hand on the word of whoever they asked, about something else."""
     stream, code = attempt.stream, reset_code(cause, attempt)
+    if attempt.received if stream is None else stream.answered:
+        return None
     if code is None and stream is not None and stream.goodbye is not None:
         # Not processed, whatever the code says; and no more of it soon, where that is the code.
         calm = stream.goodbye.error_code == _ENHANCE_YOUR_CALM
@@ -335,4 +339,5 @@ def reset_code(exc: BaseException, attempt: Attempt, /) -> int | None:
 
 def wants_http1(exc: BaseException, attempt: Attempt, /) -> bool:
     """Whether the server refused HTTP/2 for this request, and can be asked by HTTP/1.1."""
-    return reset_code(exc, attempt) == _HTTP_1_1_REQUIRED and attempt.endpoint.exchange.speaks_http1
+    required = reset_code(exc, attempt) == _HTTP_1_1_REQUIRED and not attempt.stream.answered
+    return required and attempt.endpoint.exchange.speaks_http1

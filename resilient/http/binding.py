@@ -128,10 +128,14 @@ class Binding:
         taken.request = request
         return exc
 
-    def outcome_unknown(self, exc: Exception, request: Any, **known: Any) -> OutcomeUnknown:
+    def outcome_unknown(
+        self, exc: Exception, request: Any, done: str | None, /, **known: Any
+    ) -> OutcomeUnknown:
         """The error for a request that may have happened, of the class of the failure too.
 
         Args:
+            done: the method of what a redirect answered, where ``request`` only asked what came of it; None: it is
+                ``request`` that may have happened.
             **known: its fields.
         """
         if isinstance(exc, self.sdk.RequestError):
@@ -140,14 +144,18 @@ class Binding:
             face = self.sdk.TimeoutException if isinstance(exc, TimedOut) else self.sdk.TransportError
         cls: Any = self._join(OutcomeUnknown, face)
         attempts = known["attempts"]
+        what = (
+            f"{request.method} was tried {attempts} time{'s' if attempts > 1 else ''} and may have happened"
+        )
+        if done is not None:
+            what = f"{done} was answered by a redirect and may have happened, and what that points at failed"
         ask = "look whether it happened before sending it again"
         if known["idempotency_key"] is not None:
             ask += ", or send it with the same .idempotency_key to a server that honours keys"
         error = cls.__new__(cls)
         OutcomeUnknown.__init__(
             error,
-            f"{request.method} was tried {attempts} time{'s' if attempts > 1 else ''} and may have happened "
-            f"({type(exc).__name__}); {ask}",
+            f"{what} ({type(exc).__name__}); {ask}",
             **known,
         )
         error.request = request

@@ -90,8 +90,10 @@ _OF_THE_SDK = re.compile(rb"[0-9a-f]{32}")
 
 
 def pin_boundary(request: Any, key: str, /) -> None:
-    """Have a form's boundary follow from the key, where the SDK made one up: a key stands for the same bytes, also in
-    another process, and servers that compare them refuse others."""
+    """Have a form's boundary follow from the key and from what is in the form, where the SDK made one up: a key stands
+    for the same bytes, also in another process, and servers that compare them refuse others. If it followed from the
+    key alone, a file of whoever knows the key could end its part, and add others. Files are read for it, as the SDK
+    does: in the calling thread or loop. A form that can be read only once keeps the boundary that it has."""
     stream = request.stream
     old = getattr(stream, "boundary", None)
     if not isinstance(old, bytes) or not _OF_THE_SDK.fullmatch(old):
@@ -99,7 +101,13 @@ def pin_boundary(request: Any, key: str, /) -> None:
     content_type = request.headers.get("content-type", "")
     if content_type != f"multipart/form-data; boundary={old.decode()}":
         return
-    stream.boundary = hashlib.sha256(key.encode()).hexdigest()[:32].encode()
+    if _rewinder(stream) is None:
+        return
+    known = hashlib.sha256(key.encode())
+    for field in stream.fields:
+        for piece in field.render():
+            known.update(piece)
+    stream.boundary = known.hexdigest()[:32].encode()
     request.headers["content-type"] = f"multipart/form-data; boundary={stream.boundary.decode()}"
 
 
@@ -177,8 +185,8 @@ class _Buffered:
         """What is there to be sent before the rest."""
         if self._begun and not self.whole:
             raise PolicyError(
-                f"buffered: more than limit={self._limit} bytes were read, and it cannot be sent again; give "
-                "a larger limit, or a body that can be made anew: made_anew(function)"
+                f"buffered: more than limit={self._limit} bytes were read, or the iterator broke off, and it cannot be "
+                "sent again; give a larger limit, or a body that can be made anew: made_anew(function)"
             )
         self._begun = True
         return list(self._kept)
@@ -200,7 +208,14 @@ class _SyncBuffered(_Buffered):
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._begin()
-        for chunk in self._rest:
+        while True:
+            had, self.whole = self.whole, False  # where it breaks off, the rest of it is lost
+            try:
+                chunk = next(self._rest)
+            except StopIteration:
+                self.whole = had
+                return
+            self.whole = had
             yield self._keep(chunk)
 
 

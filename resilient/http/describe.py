@@ -8,7 +8,7 @@ from typing import Any
 from ..balance.endpoints import Endpoints
 from ..core.errors import PolicyError
 from .profiles import Profile
-from .transport import Base
+from .steps import Base
 
 
 def describe(sdk: Any, client: Any, /) -> str:

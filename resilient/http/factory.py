@@ -32,7 +32,7 @@ from .environment import environment_proxies
 from .logical import Dependency, is_ours
 from .profiles import Profile, profile_of
 from .protocols import check_protocols
-from .transport import Places
+from .steps import Places
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -47,18 +47,31 @@ class Frames:
         limit: requests that the peer takes at a time, at most `MOST`; None: it has said nothing yet.
         goodbye: what it said last when it ended the connection.
         open: the streams of requests that are on their way, each with the code of its first reset.
+        answered: those of them for which the head of an answer came.
         resets: how many of them were reset.
         dropped: bytes that came for others and were not shown to the core, until `refund` gives them back.
         sent: the highest stream whose request was handed to the socket.
         touched: streams that something came for, 0 where it was for all; whoever looks clears it.
     """
 
-    __slots__ = ("_raw", "_rest", "dropped", "goodbye", "limit", "open", "resets", "sent", "touched")
+    __slots__ = (
+        "_raw",
+        "_rest",
+        "answered",
+        "dropped",
+        "goodbye",
+        "limit",
+        "open",
+        "resets",
+        "sent",
+        "touched",
+    )
 
     def __init__(self) -> None:
         self.limit: int | None = None
         self.goodbye: Goodbye | None = None
         self.open: dict[int, int | None] = {}
+        self.answered: set[int] = set()
         self.resets = 0
         self.dropped = 0
         self.touched: set[int] = set()
@@ -82,7 +95,10 @@ class Frames:
             end = at + _HEAD + size
             if end > len(rest):
                 break
-            self.touched.add(int.from_bytes(rest[at + 5 : at + _HEAD]) & 0x7FFFFFFF)
+            stream = int.from_bytes(rest[at + 5 : at + _HEAD]) & 0x7FFFFFFF
+            self.touched.add(stream)
+            if kind == _HEADERS and stream in self.open:
+                self.answered.add(stream)
             if kind in _LOOKED_AT:
                 frame = bytes(rest[at:end])
                 shown = self._heard(kind, frame)
@@ -127,6 +143,11 @@ class Frames:
         if first:
             others.append(_MAX_CONCURRENT_STREAMS.to_bytes(2) + MOST.to_bytes(4))
         return (6 * len(others)).to_bytes(3) + frame[3:_HEAD] + b"".join(others)
+
+    def close(self, stream: int, /) -> int | None:
+        """Its request is over: the code of its first reset."""
+        self.answered.discard(stream)
+        return self.open.pop(stream, None)
 
     def refund(self) -> bytes:
         """What gives the peer back the room that went for nothing (WINDOW_UPDATE)."""

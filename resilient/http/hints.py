@@ -49,6 +49,7 @@ def answer(
     *,
     profile: Profile = PROFILES["unknown"],
     keyed: bool = False,
+    safe: bool = False,
     content: Content = lambda: None,
     wall: Callable[[], float] = SYSTEM_CLOCK.time,
 ) -> Finding | None:
@@ -57,12 +58,13 @@ def answer(
     Args:
         profile: what the service does with keys, and how it says so.
         keyed: whether the request had a key; only then is a word on one believed.
+        safe: whether it is one that takes none: then nobody misses one either.
         content: gives the body, where it was read.
         wall: seconds since the epoch, for dates.
     """
     if status < 400:
         return None
-    said = profile.outcome(status, headers, content, keyed=keyed)
+    said = profile.outcome(status, headers, content, keyed=keyed, safe=safe)
     found = _by_key(said) or _by_status(status, headers)
     replayed = keyed and profile.is_replay(headers)
     should = headers.get("stripe-should-retry", "")[:_LONGEST].lower()

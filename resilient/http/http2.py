@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from h2.exceptions import ProtocolError
+
 from ..core.errors import TimedOut
 from .alarm import new_alarm
 from .attempt import HTTP_1_1, Attempt
@@ -91,6 +93,8 @@ class Http2Exchange(Base):
                 attempt.received = attempt.received or use.heard_anything()
                 attempt.sent = attempt.sent and use.reached_the_socket()
             use.settle()
+            if use.reset is not None:
+                attempt.received = True  # its peer's word: no kept connection that was closed meanwhile
             self._give(use, clean=use.stream_id is None or use.reset is not None)
             error = self.error(exc, attempt, request) if isinstance(exc, Exception) else None
             if error is None:
@@ -112,10 +116,23 @@ class Http2Exchange(Base):
             limits.append(attempt.connect_timeout)
         if attempt.deadline is not None:
             limits.append(max(0.0, attempt.deadline - attempt.clock()))
-        await wait_for_wake(pool.wait_for_one(loop), min(limits))
-        if attempt.deadline is not None and attempt.clock() >= attempt.deadline - NO_TIME:
-            raise TimedOut("the attempt ran out of time while it waited for a connection")
-        pool.take(use, attempt.clock(), loop, fresh=fresh, patient=False)
+        until, taken = attempt.clock() + min(limits), False
+        while not taken:
+            failed = pool.failed
+            await wait_for_wake(pool.wait_for_one(loop), max(0.0, until - attempt.clock()))
+            now = attempt.clock()
+            if attempt.deadline is not None and now >= attempt.deadline - NO_TIME:
+                raise TimedOut("the attempt ran out of time while it waited for a connection")
+            # Where one could not be opened, each tries for itself; else those that found no place wait for the next.
+            taken = pool.take(use, now, loop, fresh=fresh, patient=now < until and pool.failed == failed)
+
+    def error(self, exc: BaseException, attempt: Attempt, request: Any) -> Exception | None:
+        """As that of every exchange. What the peer does against the rules while a body is read comes out of the core as
+        it is."""
+        if isinstance(exc, ProtocolError):
+            broken: Exception = self.binding.core.RemoteProtocolError(str(exc))
+            broken.__cause__, exc = exc, broken
+        return super().error(exc, attempt, request)
 
     def _give(self, use: Use, *, clean: bool) -> None:
         connection = use.connection

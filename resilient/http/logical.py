@@ -39,6 +39,9 @@ from .profiles import IDEMPOTENT_METHODS, METHODS_WITH_KEY, SAFE_METHODS, Profil
 STATE = "resilient"
 """The key of the state in ``request.extensions``, and of the report in ``response.extensions``."""
 
+_SEE_OTHER = (301, 302, 303)
+"""Redirects after which the SDK asks with GET what came of a request; after 307 and 308 it sends it elsewhere."""
+
 
 class Logical:
     """The state of one logical call.
@@ -55,7 +58,8 @@ class Logical:
         evidence: how far the last attempt got.
         unknown: whether of an attempt nothing is known.
         maybe_since: when the first attempt began that may have happened, by the clock: nothing is known of it, or it
-            was answered by a failure. None: there is none.
+            was answered by a failure, or by a redirect to what came of it. None: there is none.
+        done: the method of a request that was answered so, where it may not be repeated.
         address: the endpoint of the last attempt.
         attempt: the last one, from before it was sent anywhere.
         repeatable: whether the request may be sent again after it may have happened.
@@ -77,6 +81,7 @@ class Logical:
         "body",
         "busy",
         "deadline",
+        "done",
         "evidence",
         "fresh",
         "hops",
@@ -103,6 +108,7 @@ class Logical:
         self.evidence = Evidence.NOT_SENT
         self.unknown = False
         self.maybe_since: float | None = None
+        self.done: str | None = None
         self.address: str | None = None
         self.repeatable = False
         self.body: Any = None
@@ -124,9 +130,13 @@ class Logical:
         self.hops += 1
 
     def hop_ended(self, request: Any, response: Any) -> None:
-        """It was answered; remember what tells the call's next hop from another call."""
+        """It was answered; remember what tells the call's next hop from another call, and what was done."""
         self.response = None  # the SDK lets the response hold the request, and that holds us
         status = response.status_code
+        if status in _SEE_OTHER and request.method not in SAFE_METHODS and self.attempt is not None:
+            self.may_have_happened()  # what fails after that is the question what came of it
+            if not self.is_idempotent(request):
+                self.done = request.method
         if status < 300:
             self._redirect = self._challenged = None
         else:
@@ -164,6 +174,13 @@ class Logical:
         """The attempt may have."""
         if self.maybe_since is None:
             self.maybe_since = self.attempt.began
+
+    def is_idempotent(self, request: Any) -> bool:
+        """Whether repeating is safe by what the request does: the caller's word, else the method's."""
+        options = self.options
+        if options is not None and options.idempotent is not None:
+            return options.idempotent
+        return request.method in IDEMPOTENT_METHODS
 
     @property
     def weakest(self) -> Evidence:
@@ -307,13 +324,6 @@ class Dependency:
         options = logical.options
         return (None if options is None else options.operation) or str(request.method)
 
-    def _is_idempotent(self, request: Any, logical: Logical) -> bool:
-        """Whether repeating is safe by what the request does: the caller's word, else the method's."""
-        options = logical.options
-        if options is not None and options.idempotent is not None:
-            return options.idempotent
-        return request.method in IDEMPOTENT_METHODS
-
     def prepare(self, request: Any, logical: Logical, call: Call) -> Call:
         """The key, and whether the request may be repeated."""
         profile, headers = self.profile, request.headers
@@ -410,10 +420,12 @@ class Dependency:
             self._say_what_ran_out(exc, logical, unsaid=logical.hops > 1 or has_deadline)
         on_the_way = isinstance(exc, (TimedOut, Rejected, binding.sdk.TransportError))
         operation = self.operation(request, logical)
-        if on_the_way and logical.maybe_since is not None and not self._is_idempotent(request, logical):
+        not_again = logical.done is not None or not logical.is_idempotent(request)
+        if on_the_way and logical.maybe_since is not None and not_again:
             return binding.outcome_unknown(
                 exc,
                 request,
+                logical.done,
                 dependency=self.name,
                 operation=operation,
                 idempotency_key=logical.key,

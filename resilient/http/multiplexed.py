@@ -127,6 +127,11 @@ class Multiplexed:
     def kill(self) -> None:
         self._inner.kill()
 
+    def broken(self, what: str) -> Exception:
+        """The core's error for a peer that breaks the rules."""
+        error: Exception = self._core.RemoteProtocolError(what)
+        return error
+
     def is_alive(self) -> bool:
         """Whether another request may be sent, asked while none is on its way: what came meanwhile is looked at."""
         data = self._inner.take_now()

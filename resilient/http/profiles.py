@@ -161,11 +161,11 @@ class Profile:
         return f'"{key}"' if self.quoted else key
 
     def outcome(
-        self, status: int, headers: Mapping[str, str], content: Content, /, *, keyed: bool
+        self, status: int, headers: Mapping[str, str], content: Content, /, *, keyed: bool, safe: bool = False
     ) -> str | None:
-        """What an error answer says of the key that the request had, or lacked (``keyed``): ``in_progress``,
-        ``reused``, ``missing``, ``unknown`` (it will never be known what became of it), or None."""
-        if self.missing is not None and self.missing.matches(status, content):
+        """What an error answer says of the key that the request had, or lacked (``keyed``; a ``safe`` one needs none):
+        ``in_progress``, ``reused``, ``missing``, ``unknown`` (it will never be known what became of it), or None."""
+        if not safe and self.missing is not None and self.missing.matches(status, content):
             return "missing"
         if not keyed:
             return None

@@ -13,9 +13,11 @@ from typing import Any
 
 from ..core.forks import tell_after_fork
 from .alarm import Alarm
-from .frames import Goodbye
+from .frames import MOST, Goodbye
 from .multiplexed import Multiplexed
 from .pool import MAX_AGE, MAX_IDLE, Connection
+
+_ANSWERED = frozenset(("http2.receive_response_headers.complete", "http2.receive_response_headers.failed"))
 
 
 class SharedConnection(Connection):
@@ -68,6 +70,7 @@ class Use:
         stream_id: its stream, from when its head was begun to be sent.
         goodbye: the peer said that it will not answer this stream.
         reset: the code with which the peer reset its stream.
+        answered: the head of an answer came: whatever the peer says after that, it took the request.
         well: whether its connection was, when it ended.
         timely: whether the alarm is set to the end of its quiet time, and not to the deadline.
         alarm: ends what it waits for.
@@ -75,8 +78,10 @@ class Use:
 
     __slots__ = (
         "_read",
+        "_untold",
         "_write",
         "alarm",
+        "answered",
         "attempt",
         "connection",
         "goodbye",
@@ -96,10 +101,12 @@ class Use:
         self.writes = True
         self._read = read
         self._write = write
+        self._untold: dict[str, Any] | None = None
         self.stream_id: int | None = None
         self.pieces = 0
         self.goodbye: Goodbye | None = None
         self.reset: int | None = None
+        self.answered = False
         self.well = True
         self.timely = True
         self.alarm: Alarm | None = None
@@ -130,7 +137,31 @@ class Use:
             self.moved()
         elif name == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
             self.pool.heard(self.connection)  # nothing else was agreed upon
-        await self.attempt.atrace(name, info)
+        await self._tell(name, info)
+        if name in _ANSWERED:
+            self._check_status(info)
+
+    async def _tell(self, name: str, info: dict[str, Any]) -> None:
+        """Tell the attempt, and the user's own trace. Where the core has just taken a number for the stream and not yet
+        begun it, a trace that suspends would let the next request have the same: it is told with what follows."""
+        attempt = self.attempt
+        if name == "http2.send_request_headers.started" and attempt.user_trace is not None:
+            attempt.sent, self._untold = True, info
+            return
+        if self._untold is not None:
+            untold, self._untold = self._untold, None
+            await attempt.atrace("http2.send_request_headers.started", untold)
+        await attempt.atrace(name, info)
+
+    def _check_status(self, info: dict[str, Any]) -> None:
+        """The core believes whatever stands for a status, and what is no number breaks it."""
+        stream = self.connection.stream
+        assert stream is not None
+        if isinstance(info.get("exception"), ValueError):
+            raise stream.broken("the status of the server's answer is no number") from info["exception"]
+        answered = info.get("return_value")
+        if answered is not None and not 100 <= answered[0] <= 999:
+            raise stream.broken(f"the status of the server's answer is {answered[0]}")
 
     def _uploaded(self) -> None:
         if self.connection.stream is not None:
@@ -179,6 +210,8 @@ class Use:
         self._uploaded()
         self.well = connection.core.is_available() and not connection.draining
         self.reset = self.was_reset
+        stream = connection.stream
+        self.answered = stream is not None and self.stream_id in stream.frames.answered
 
     def reached_the_socket(self) -> bool:
         """Whether its head did; asked when the core gave up on it by itself."""
@@ -216,9 +249,10 @@ class SharedPool:
         self._lock = threading.RLock()
         self._open: list[SharedConnection] = []  # that may take requests, the oldest first; guarded by _lock
         self._waiting: list[Callable[[], None]] = []  # guarded by _lock
-        self._alone = False  # the last one took one request at a time; guarded by _lock
+        self._takes = MOST  # requests at a time that the last one took; guarded by _lock
         self._closed = False  # guarded by _lock
         self.opened = 0  # connections made so far; guarded by _lock
+        self.failed = 0  # those of them that never were ready; guarded by _lock
         self.in_use = 0  # requests; guarded by _lock
         tell_after_fork(self)
 
@@ -240,14 +274,14 @@ class SharedPool:
             fresh: as an attempt's.
         """
         dead: list[SharedConnection] = []
-        found, opening = None, False
+        found, opening = None, 0
         with self._lock:
             for connection in () if fresh is True else tuple(self._open):
                 if connection.loop is not loop:
                     if connection.loop.is_closed():
                         self._open.remove(connection)
                 elif not connection.ready:
-                    opening = True
+                    opening += 1
                 elif not connection.is_good(now, self._max_idle):
                     self._drain(connection)
                     if not connection.in_flight:
@@ -255,7 +289,8 @@ class SharedPool:
                 elif connection is not fresh and connection.has_place():
                     found = connection
                     break
-            waits = found is None and opening and patient and not self._alone
+            # Each that is being opened is waited for by as many as it will have places for.
+            waits = found is None and patient and len(self._waiting) < opening * (self._takes - 1)
             if not waits:
                 if found is None:
                     self.opened += 1
@@ -291,7 +326,7 @@ class SharedPool:
         woken: list[Callable[[], None]] = []
         with self._lock:
             if limit is not None and not connection.ready:
-                connection.ready, self._alone = True, limit <= 1
+                connection.ready, self._takes = True, max(1, limit)
                 woken, self._waiting = self._waiting, []
             if goodbye is not None:
                 self._drain(connection)
@@ -317,6 +352,7 @@ class SharedPool:
             self.in_use -= 1
             if not connection.ready:  # it was being opened, and others wait
                 clean = False
+                self.failed += 1
                 woken, self._waiting = self._waiting, []
             if (
                 self._closed
@@ -333,7 +369,7 @@ class SharedPool:
         if over:
             connection.kill()
         if stream is not None and number is not None:
-            was_reset = stream.frames.open.pop(number, None)
+            was_reset = stream.frames.close(number)
             stream.owed.discard(number)
             if not (over or clean) and was_reset is None and use.attempt.sent:
                 stream.reset(number)

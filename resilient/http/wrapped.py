@@ -89,6 +89,7 @@ class SyncWrapped(Base):
         sdk, given = self.binding.sdk, self._request(request, attempt, attempt.trace)
         try:
             response = self.transport.handle_request(given)
+            attempt.received = True
             stream = response.stream
             if isinstance(stream, sdk.ByteStream):
                 return response
@@ -125,6 +126,7 @@ class AsyncWrapped(Base):
         sdk, given = self.binding.sdk, self._request(request, attempt, attempt.atrace)
         try:
             response = await within(_left(attempt), self.transport.handle_async_request, given)
+            attempt.received = True
             stream = response.stream
             if isinstance(stream, sdk.ByteStream):
                 return response

@@ -21,7 +21,12 @@ from tests.http.calls import PLAIN
 
 P = ParamSpec("P")
 R = TypeVar("R")
-ROOMS = ("/resilient/http/transport.py", "/resilient/http/logical.py", "/resilient/balance/")
+ROOMS = (
+    "/resilient/http/transport.py",
+    "/resilient/http/steps.py",
+    "/resilient/http/logical.py",
+    "/resilient/balance/",
+)
 
 
 class Boom(BaseException):

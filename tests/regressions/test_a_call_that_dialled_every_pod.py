@@ -9,7 +9,7 @@ import pytest
 
 import resilient.httpx
 from resilient import Pipeline, Retry
-from resilient.http.transport import MOST_TRIED
+from resilient.http.steps import MOST_TRIED
 from resilient.testing import ManualClock, Origin
 from tests.http.calls import Caller, both
 
