@@ -228,7 +228,7 @@ class Http2Exchange(Exchange):
         except Gone:
             pass
         except Exception as exc:  # a handler's, or a behaviour's that is not ours
-            self.origin.failed(exc)  # type: ignore[attr-defined]
+            self.origin.failed(exc)  # type: ignore[attr-defined]  # an Origin, which the server of the socket is part of
             self._quietly(lambda: self.respond(Answer(500, effect=False)))
         finally:
             with self._home.changed:

@@ -134,7 +134,7 @@ def test_functions_and_pipelines_of_that_name_follow(monkeypatch: pytest.MonkeyP
     def charge() -> None: ...
 
     by_hand = Pipeline(Retry(2), Bulkhead(4), name="payments")
-    assert charge.pipeline["retry"].options.attempts == by_hand["retry"].options.attempts == 7  # type: ignore[attr-defined]
+    assert charge.pipeline["retry"].options.attempts == by_hand["retry"].options.attempts == 7  # type: ignore[attr-defined]  # of what outbound made
 
 
 def test_a_number_of_a_policy_that_is_not_there_is_told(

@@ -216,7 +216,7 @@ def test_a_reset_in_the_middle_of_an_upload(code: int, manual_clock: ManualClock
     # The core knows no more than that the stream is closed, and calls it our fault.
     def refuse(exchange: Exchange) -> None:
         exchange.read(up_to=1)
-        exchange.reset_stream(code)  # type: ignore[attr-defined]
+        exchange.reset_stream(code)  # type: ignore[attr-defined]  # of an exchange over HTTP/2
 
     evidence = {0x7: REFUSED, 0xB: DECLINED, 0x2: UNKNOWN}[code]
     one_attempt = policies(manual_clock, attempts=1)
@@ -235,7 +235,7 @@ def test_an_answer_before_the_upload_is_over(manual_clock: ManualClock) -> None:
         exchange.read(up_to=1)
         exchange.read_head().complete = True
         as_behaviour(413)(exchange)
-        exchange.reset_stream(0)  # type: ignore[attr-defined]
+        exchange.reset_stream(0)  # type: ignore[attr-defined]  # of an exchange over HTTP/2
 
     with calling(manual_clock, profile="none", policies=policies(manual_clock, attempts=1)) as (
         origin,
@@ -253,7 +253,7 @@ def test_garbage_is_the_servers_fault(manual_clock: ManualClock) -> None:
     # The core calls it a broken rule of ours.
     def garbage(exchange: Exchange) -> None:
         exchange.read()
-        home: Any = exchange._home  # type: ignore[attr-defined]
+        home: Any = exchange._home  # type: ignore[attr-defined]  # of an exchange over HTTP/2
         with home.changed:
             home.flush(b"\0\0\1\0\0\0\0\0\0!")  # data on stream 0
 

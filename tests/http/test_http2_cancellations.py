@@ -22,9 +22,13 @@ from tests.http.test_cancellations import (
     Called,
     by_turns,
     cancelled_at,
+    get,
+    kept_alive,
+    left_early,
     nothing_is_left,
     steps,
     storm,
+    streamed,
     works,
 )
 
@@ -103,35 +107,13 @@ def test_storm(seed: int, tls: bool) -> None:
         assert descriptors() == before
 
 
-async def get(called: Called) -> int:
-    return (await called.client.get("/quiet")).status_code
-
-
-async def twice(called: Called) -> int:
-    await called.client.get("/quiet")
-    return (await called.client.get("/quiet")).status_code
-
-
 async def upload(called: Called) -> int:
     return (await called.client.put("/quiet", content=b"z" * 100_000)).status_code
 
 
-async def streamed(called: Called) -> int:
-    async with called.client.stream("GET", "/quiet") as response:
-        await response.aread()
-    return response.status_code
-
-
-async def left_early(called: Called) -> int:
-    async with called.client.stream("GET", "/quiet") as response:
-        async for _ in response.aiter_raw(1):
-            break
-    return response.status_code
-
-
 WHAT: dict[str, tuple[Callable[[Called], Coroutine[Any, Any, int]], Stepish]] = {
     "get": (get, 200),
-    "used again": (twice, 200),
+    "used again": (kept_alive, 200),
     "small body": (get, drip_body(0.1, answer(200, b"abc"))),
     "stream": (streamed, answer(200, b"x" * 200_000, chunked=True)),
     "stream left early": (left_early, answer(200, b"x" * 1_000_000)),

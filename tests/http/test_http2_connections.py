@@ -466,7 +466,7 @@ def test_a_goodbye_while_idle_is_heard(manual_clock: ManualClock) -> None:
         def say_it_later(exchange: Exchange) -> None:
             as_behaviour(200)(exchange)
             exchange.wait(1.0)
-            exchange.goaway(0)  # type: ignore[attr-defined]
+            exchange.goaway(0)  # type: ignore[attr-defined]  # ours is inside
 
         origin.script(say_it_later)
         caller.get()
@@ -571,7 +571,7 @@ def test_all_loops(loop: str, tls: bool) -> None:
                 with resilient.deadline(0.05), pytest.raises(DeadlineExceeded):
                     await client.get("/hang")
                 assert (await client.get("/")).status_code == 200
-                pool = next(iter(client._transport.endpoints)).exchange.pool  # type: ignore[attr-defined]
+                pool = next(iter(client._transport.endpoints)).exchange.pool  # type: ignore[attr-defined]  # ours is inside
                 assert pool.in_use == 0
 
         if loop == "trio":

@@ -417,17 +417,17 @@ def test_a_window_that_the_call_would_outlast() -> None:
             lambda: Profile(quota="X-RateLimit-"),
             r"quota='X-RateLimit-' must be what the headers' names begin",
         ),
-        (lambda: Profile(quota=True), r"quota=True must be"),  # type: ignore[arg-type]
-        (lambda: Profile(in_progress=409), r"in_progress=409 must be a Signal"),  # type: ignore[arg-type]
+        (lambda: Profile(quota=True), r"quota=True must be"),  # type: ignore[arg-type]  # the mistake
+        (lambda: Profile(in_progress=409), r"in_progress=409 must be a Signal"),  # type: ignore[arg-type]  # the mistake
         (lambda: Profile(in_progress=Signal(409)), r"in_progress= is what .* write honours=True"),
         (lambda: Profile(window=60.0), r"window= is what .* write honours=True"),
         (lambda: Profile(honours=True, window=0), r"window=0 must be seconds"),
         (lambda: Profile(honours=True, window=float("nan")), r"window=nan must be seconds"),
         (lambda: Signal(200), r"status=200 must be 400 to 599"),
-        (lambda: Signal("409"), r"status='409' must be 400 to 599"),  # type: ignore[arg-type]
+        (lambda: Signal("409"), r"status='409' must be 400 to 599"),  # type: ignore[arg-type]  # the mistake
         (lambda: Signal(409, ""), r"text='' must be a text in the answer"),
         (lambda: Signal(409, "a", at=()), r"at=\(\) must be a tuple of names"),
-        (lambda: Signal(409, "a", at="type"), r"at='type' must be a tuple"),  # type: ignore[arg-type]
+        (lambda: Signal(409, "a", at="type"), r"at='type' must be a tuple"),  # type: ignore[arg-type]  # the mistake
     ],
 )
 def test_profiles_of_no_sense(make: Any, says: str) -> None:

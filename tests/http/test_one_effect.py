@@ -139,7 +139,7 @@ def holds(mode: str, profile: str, schedule: list[str], made: list[Call]) -> Non
         origin.script(*(STEPS[name](ledger) for name in schedule))
 
         def client() -> Caller:
-            return Caller(mode, origin.url, clock, profile=profile, policies=policies(clock, **numbers))  # type: ignore[arg-type]
+            return Caller(mode, origin.url, clock, profile=profile, policies=policies(clock, **numbers))  # type: ignore[arg-type]  # numbers
 
         with client() as caller:
             for n, (kind, gone, key) in enumerate(made):

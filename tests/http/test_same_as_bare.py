@@ -194,7 +194,7 @@ def case(**given: Any) -> Callable[[Case], Case]:
     """A case, and what its clients are made with; a callable is called, as the SDK's objects are of the run."""
 
     def add(work: Case) -> Case:
-        made = lambda driver: {  # noqa: E731
+        made = lambda driver: {  # noqa: E731  (a row of the table)
             name: value(driver) if callable(value) else value for name, value in given.items()
         }
         CASES[getattr(work, "__name__", "case")] = work, made
@@ -249,7 +249,7 @@ async def auth_of_one_request(it: Driver, url: str) -> None:
     await it.get("/x", auth=("a", "b"))
     await it.get(url.replace("://", "://u:p@") + "/x")
 
-    class Token(httpx.Auth):  # type: ignore[misc]
+    class Token(httpx.Auth):  # type: ignore[misc]  # of the run's SDK
         requires_response_body = True
 
         def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
@@ -341,7 +341,7 @@ def hooks(driver: Driver | None) -> dict[str, Any]:
         heard(what)
 
     hook = heard if driver.mode == "sync" else aheard
-    raiser: Any = lambda response: response.raise_for_status()  # noqa: E731
+    raiser: Any = lambda response: response.raise_for_status()  # noqa: E731  (a row of the table)
     if driver.mode == "async":
 
         async def raiser(response: Any) -> None:

@@ -35,7 +35,7 @@ def begins_then(bank: Bank, says: Callable[[Http2Exchange], None]) -> Callable[[
     def does(exchange: Exchange) -> None:
         bank.do(exchange.read())
         exchange.cut = Cut("body", reset=True, after=2)
-        exchange.reset = lambda: says(stream_of(exchange))  # type: ignore[method-assign]
+        exchange.reset = lambda: says(stream_of(exchange))  # type: ignore[method-assign]  # the fault
         exchange.respond(Answer(200, b"hello"))
 
     return does

@@ -29,7 +29,7 @@ def begins_then_breaks(size: int, head_was_read: threading.Event) -> Any:
                 home.flush(_ROOM_OF_NOTHING)
 
         exchange.cut = Cut("body", reset=True, after=2)
-        exchange.reset = breaks  # type: ignore[method-assign]
+        exchange.reset = breaks  # type: ignore[method-assign]  # the fault
         exchange.respond(Answer(200, b"x" * size))
 
     return does
