@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from dataclasses import asdict, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -144,6 +145,37 @@ def explain(
         _print_json(asdict(found))
     else:
         show.explained(found)
+
+
+class Mesh(StrEnum):
+    """Whose manifests are read."""
+
+    dapr = "dapr"
+    istio = "istio"
+
+
+@app.command("import")
+def import_(
+    mesh: Annotated[Mesh, typer.Argument(help="Whose manifests they are.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="As kubectl takes them.")],
+    as_json: JSON = False,
+) -> None:
+    """Make a config document of what operators wrote for Dapr (Resiliency) or Istio (DestinationRule, VirtualService).
+
+    What it cannot say is reported beside it, value by value: nothing is left out in silence.
+    """
+    from . import dapr, imported, istio
+
+    readers = {Mesh.dapr: dapr.READERS, Mesh.istio: istio.READERS}[mesh]
+    try:
+        made = imported.read(files, readers)
+    except ConfigError as exc:
+        _refuse(str(exc))
+    if as_json:
+        _print_json({"document": made.document(), "remarks": [asdict(each) for each in made.remarks]})
+    else:
+        typer.echo(imported.text(made), nl=False)
+        show.remarks(made.remarks)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:  # what reads documents may be what is not installed, and `doctor` is to say so
     from .documents import Checked, Explained
     from .health import Finding
+    from .imported import Remark
     from .lookups import Asked, Resolved
 
 MOST_ROWS = 20
@@ -96,6 +97,13 @@ def checked(found: Iterable[Checked]) -> None:
 def _line(console: Console, state: str, place: str, said: str) -> None:
     sign, style = _SIGNS[state]
     console.print(Text.assemble((f"{sign:<5}", style), f"{place}: ", said), soft_wrap=True)
+
+
+def remarks(found: Iterable[Remark]) -> None:
+    """What a document does not say; beside it, so that it can be written to a file."""
+    console = Console(highlight=False, markup=False, emoji=False, stderr=True)
+    for each in found:
+        _line(console, "warning", f"{each.file}: {each.at}", each.said)
 
 
 def explained(found: Explained) -> None:
