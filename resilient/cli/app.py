@@ -37,6 +37,7 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """The options before a command."""
+    logging.getLogger("resilient").addHandler(logging.NullHandler())  # what is tried out here happens nowhere
     if version:
         typer.echo(next(each.said for each in health.versions() if each.what == health.OURS))
         raise typer.Exit
@@ -98,16 +99,25 @@ def check(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Each a document: a file, or a mounted directory.")
     ],
+    utilisation: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]SHARE",
+            help="How busy callees are in a usual hour, 0 to 1: of one, payments=0.8, or of all others, 0.6.",
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="What is doubtful is an error, too.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Read config documents as a service would, and show what is wrong with them: for reviews and pipelines.
+    """Read config documents as a service would, and show what is wrong or doubtful: for reviews and pipelines.
 
-    The exit status is 1 where a service would refuse one.
+    The exit status is 1 where a service would refuse one; with --strict also where something is doubtful.
     """
     from . import documents
 
-    checked = [documents.check(path) for path in files]
-    good = all(each.good for each in checked)
+    busy = dict(_share(each) for each in utilisation or ())
+    checked = [documents.check(path, busy) for path in files]
+    good = all(each.good and not (strict and each.problems) for each in checked)
     if as_json:
         _print_json({"ok": good, "documents": [asdict(each) for each in checked]})
     else:
@@ -136,7 +146,6 @@ def explain(
     where = document or (Path(given) if given else None)
     if where is None:
         _refuse("--document: name the file or directory, such as --document /etc/resilient")
-    logging.getLogger("resilient").addHandler(logging.NullHandler())
     try:
         found = documents.explain(key, where, os.environ)
     except ConfigError as exc:
@@ -187,6 +196,20 @@ def schema() -> None:
     from ..config.schema import schema as of_documents
 
     _print_json(of_documents())
+
+
+def _share(text: str) -> tuple[str, float]:
+    """The name of a dependency, and how busy it is."""
+    name, given, share = text.rpartition("=")
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1 or (given and not name):
+        _refuse(
+            f"--utilisation: {text!r} must be a share, more than 0 and at most 1; write payments=0.8, or 0.6"
+        )
+    return name or "*", value
 
 
 def _host(name: str) -> str:

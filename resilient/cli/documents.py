@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from ..config.document import Pointer, parse
 from ..config.environment import Environment, read_environment
 from ..config.live import Live, find_leaf
 from ..config.loader import snapshot_of
@@ -20,6 +23,7 @@ from ..core.pipeline import Pipeline
 from ..core.registry import Registry
 from ..flags.snapshot import Flags
 from ..presets import standard
+from .lint import Worst, of_document
 
 _ANY_RATE = "1/second"  # of a limit that only the document has
 
@@ -49,13 +53,15 @@ class Checked:
     Attributes:
         path: as it was given.
         dependencies, features: how many it speaks of.
-        problems: what is wrong.
+        problems: what is wrong, or may be.
+        worst: what each dependency may cost at worst.
     """
 
     path: str
     dependencies: int
     features: int
     problems: tuple[Problem, ...]
+    worst: tuple[Worst, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -88,19 +94,26 @@ def read(path: Path) -> Snapshot:
     Raises:
         ConfigError: there is none; a `DocumentError` where it is wrong.
     """
+    return snapshot_of(files_at(path), SECTIONS)
+
+
+def files_at(path: Path) -> Files:
+    """The files of a document, unread.
+
+    Raises:
+        ConfigError: there is none that a service would read.
+    """
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            files = Directory(path).read()
-        elif path.suffix not in SUFFIXES:
+            return Directory(path).read()
+        if path.suffix not in SUFFIXES:
             raise ConfigError(f"{path} does not end in {', '.join(SUFFIXES)}: no service would read it")
-        elif not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
             raise ConfigError(f"{path} is no ordinary file: no service would read it")
-        else:
-            files = Files({path.name: _content(path)}, "")
+        return Files({path.name: _content(path)}, "")
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
-    return snapshot_of(files, SECTIONS)
 
 
 def _content(path: Path) -> bytes:
@@ -111,26 +124,45 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def check(path: Path) -> Checked:
-    """Whether a service would take a document; raises nothing."""
+def check(
+    path: Path, utilisation: Mapping[str, float] = MappingProxyType({}), today: datetime.date | None = None
+) -> Checked:
+    """Whether a service would take a document, and what is doubtful in it; raises nothing.
+
+    Args:
+        utilisation: of the callees in a usual hour, 0 to 1, by dependency; ``*`` is all others.
+        today: None: by the clock.
+    """
     try:
-        snapshot = read(path)
+        files = files_at(path)
+        snapshot, tree = snapshot_of(files, SECTIONS), parse(files).tree
     except DocumentError as exc:
         wrong = tuple(_problem(each, path) for each in exc.problems or (exc,))
         return Checked(str(path), 0, 0, wrong)
     except ConfigError as exc:
         return Checked(str(path), 0, 0, (Problem(str(path), None, "", str(exc)),))
-    unfit = tuple(_unfit(name, snapshot, path) for name in snapshot.targets)
-    problems = tuple(each for each in unfit if each is not None)
-    return Checked(str(path), len(snapshot.targets), len(_flags(snapshot).table), problems)
+    unfit = {name: problem for name in snapshot.targets if (problem := _unfit(name, snapshot, path))}
+    fit = {name: said for name, said in snapshot.targets.items() if name not in unfit}
+    today = datetime.datetime.now(tz=datetime.UTC).date() if today is None else today
+    worst, doubts = of_document(snapshot, fit, tree, utilisation, today, _live)
+    places = snapshot.sources.places([doubt.pointer for doubt in doubts])
+    problems = [
+        *unfit.values(),
+        *(Problem(*places[each.pointer], _slashed(each.pointer), each.said, warning=True) for each in doubts),
+    ]
+    features = len(_flags(snapshot).table)
+    return Checked(str(path), len(snapshot.targets), features, tuple(problems), tuple(worst))
 
 
 def _problem(error: DocumentError, path: Path, *, warning: bool = False) -> Problem:
-    pointer = "".join(f"/{each}" for each in error.pointer)
     said = str(error.args[0]) if error.args else ""
     if warning:
         said = said.replace("a pipeline of this process", "standard()")
-    return Problem(error.file or str(path), error.line, pointer, said, warning)
+    return Problem(error.file or str(path), error.line, _slashed(error.pointer), said, warning)
+
+
+def _slashed(pointer: Pointer) -> str:
+    return "".join(f"/{each}" for each in pointer)
 
 
 def _unfit(name: str, snapshot: Snapshot, path: Path) -> Problem | None:

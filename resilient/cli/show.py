@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..core.options import seconds
+
 if TYPE_CHECKING:  # what reads documents may be what is not installed, and `doctor` is to say so
     from .documents import Checked, Explained
     from .health import Finding
@@ -88,6 +90,12 @@ def checked(found: Iterable[Checked]) -> None:
     for each in found:
         said = f"dependencies: {each.dependencies}, features: {each.features}"
         _line(console, "ok" if each.good else "bad", each.path, said if each.good else "would be refused")
+        for worst in each.worst[:MOST_ROWS]:
+            console.print(
+                f"     {worst.dependency}: at worst {seconds(round(worst.latency, 3))} a call, "
+                f"attempts: {worst.attempts}, requests for each call in an outage: {worst.amplification:g}",
+                soft_wrap=True,
+            )
         for problem in each.problems:
             place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
             said = f"{problem.pointer}: {problem.said}" if problem.pointer else problem.said
