@@ -47,6 +47,7 @@ def test_simply_an_answer(status: int) -> None:
         (504, Evidence.ANSWERED, True, FAILURE),
         (505, Evidence.ANSWERED, False, FAILURE),
         (511, Evidence.ANSWERED, False, FAILURE),
+        (529, Evidence.ANSWERED, True, FAILURE),
         (599, Evidence.ANSWERED, False, FAILURE),
     ],
 )
@@ -75,6 +76,7 @@ def test_an_overload_answer_with_proof(name: str) -> None:
     [
         {"Stripe-Should-Retry": "false"},
         {"Stripe-Should-Retry": "FALSE"},
+        {"X-Should-Retry": "false"},
         {"finagle-http-nonretryable-nack": ""},
     ],
 )
@@ -94,7 +96,7 @@ def test_in_progress_is_believed_of_servers_that_honour_keys_alone() -> None:
     assert found.retry_after == 2.0
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 529])
 def test_retry_after_is_read_where_a_retry_is_possible(status: int) -> None:
     found = answer(status, headers(Retry_After="7"))
     assert found is not None
@@ -210,13 +212,14 @@ def test_a_grpc_pushback_that_forbids_it(value: str) -> None:
     assert (found.transient, found.why_not) == (False, "server")
 
 
+@pytest.mark.parametrize("name", ["Stripe-Should-Retry", "X-Should-Retry"])
 @pytest.mark.parametrize("status", [400, 404, 409, 501, 505])
-def test_a_server_that_says_yes(status: int) -> None:
-    found = answer(status, headers(Stripe_Should_Retry="true", Retry_After="2"))
+def test_a_server_that_says_yes(status: int, name: str) -> None:
+    found = answer(status, httpx.Headers({name: "true", "Retry-After": "2"}))
     assert found is not None
     # It may be asked again; whether it may be repeated is still for method and key to say.
     assert (found.evidence, found.transient, found.retry_after) == (Evidence.ANSWERED, True, 2.0)
-    assert answer(200, headers(Stripe_Should_Retry="true")) is None
+    assert answer(200, httpx.Headers({name: "true"})) is None
 
 
 @pytest.mark.parametrize(
