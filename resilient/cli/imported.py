@@ -5,6 +5,7 @@ Read is a manifest as `kubectl` takes it. Each value in it is taken or reported:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..core.errors import ConfigError
 MOST_BYTES = 4 * 1024 * 1024
 MOST_VALUES = 50_000
 _DEEPEST = 32
+_WHOLE = re.compile(r"-?[0-9]{1,12}")
 
 Steps = tuple[str, ...]
 
@@ -82,15 +84,26 @@ class Given:
         value = self._tree.get(key)
         return self.take(key) if isinstance(value, str) else None
 
+    def texts(self, key: str) -> list[str]:
+        """A list of texts."""
+        value = self._tree.get(key)
+        good = isinstance(value, list) and all(isinstance(each, str) for each in value)
+        return list(self.take(key)) if good else []
+
     def whole(self, key: str) -> int | None:
         """A whole number, or a text of one."""
         value = self._tree.get(key)
-        if isinstance(value, str) and value.lstrip("-").isascii() and value.lstrip("-").isdigit():
-            value = int(value[:12])
+        if isinstance(value, str) and _WHOLE.fullmatch(value):
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             return None
         self.take(key)
         return value
+
+    def number(self, key: str) -> float | None:
+        """A number."""
+        value = self._tree.get(key)
+        return self.take(key) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
     def duration(self, key: str) -> str | None:
         """A duration as the config document writes it too."""

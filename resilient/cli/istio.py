@@ -46,7 +46,7 @@ def destination_rule(given: Given, made: Made) -> None:
         tcp.remark("connectTimeout", "said in code: standard(..., connect_timeout=)")
     _ejection(policy.open("outlierDetection"), name, made)
     budget = policy.open("retryBudget")
-    percent = budget.take("percent") if isinstance(budget.take("percent"), (int, float)) else None
+    percent = budget.number("percent")
     if percent is not None:
         _say(budget, "percent", made, name, "retry.budget.ratio", percent / 100)
 
@@ -71,8 +71,11 @@ def _ejection(given: Given, name: str, made: Made) -> None:
     counts = {
         key: count
         for key in ("consecutive5xxErrors", "consecutiveGatewayErrors", "consecutiveLocalOriginFailures")
-        if (count := given.whole(key))
+        if (count := given.whole(key)) is not None
     }
+    for key in [key for key, count in counts.items() if count == 0]:
+        given.remark(key, "0 turns it off there; here the breaker keeps its rules")
+        del counts[key]
     if counts:
         key = min(counts, key=lambda each: counts[each])
         _say(given, key, made, name, "breaker.consecutive", counts[key])
@@ -88,11 +91,11 @@ def _ejection(given: Given, name: str, made: Made) -> None:
 def virtual_service(given: Given, made: Made) -> None:
     """What it says of all requests to its hosts; routes that match some are reported."""
     spec = given.open("spec")
-    hosts = spec.take("hosts")
+    hosts = spec.texts("hosts")
     routes = spec.each("http")
     general = [route for route in routes if "match" not in route]
-    for host in hosts if isinstance(hosts, list) else []:
-        name = _target(spec, "hosts", str(host), made)
+    for host in hosts:
+        name = _target(spec, "hosts", host, made)
         if name is not None and general:
             _route(general[-1], name, made)
     for route in routes:

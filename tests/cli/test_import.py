@@ -166,6 +166,33 @@ def test_a_time_out_of_an_attempt_that_is_the_calls(tmp_path: Path) -> None:
     assert "left out" in found.remarks[0].said
 
 
+@pytest.mark.parametrize(
+    ("mesh", "old", "new", "at"),
+    [
+        ("dapr", "maxRetries: 4", 'maxRetries: "--4"', "spec.policies.retries.important.maxRetries"),
+        (
+            "dapr",
+            "maxRequests: 2",
+            'maxRequests: "1234567890123"',
+            "spec.policies.circuitBreakers.clever.maxRequests",
+        ),
+        ("istio", "percent: 20", 'percent: "20"', "spec.trafficPolicy.retryBudget.percent"),
+        ("istio", "percent: 20", "percent: true", "spec.trafficPolicy.retryBudget.percent"),
+        ("istio", 'hosts: [payments, "*"]', "hosts: payments", "spec.hosts"),
+        (
+            "istio",
+            "consecutiveGatewayErrors: 5",
+            "consecutiveGatewayErrors: 0",
+            "spec.trafficPolicy.outlierDetection.consecutiveGatewayErrors",
+        ),
+    ],
+)
+def test_a_value_of_another_kind_is_reported(tmp_path: Path, mesh: str, old: str, new: str, at: str) -> None:
+    assert old in SAMPLES[mesh][0]
+    found = made(tmp_path, mesh, SAMPLES[mesh][0].replace(old, new))
+    assert [each.at for each in found.remarks].count(at) >= 1
+
+
 @pytest.mark.parametrize("mesh", SAMPLES)
 def test_the_command(tmp_path: Path, mesh: str) -> None:
     file = tmp_path / "manifest.yaml"
