@@ -14,7 +14,8 @@ from ..config.live import Live
 from ..config.snapshot import Snapshot
 from ..core.backoff import Backoff
 from ..core.options import seconds
-from ..policies.ratelimit.options import parse_rate
+from ..core.pipeline import Pipeline
+from ..policies.ratelimit.options import NANOSECONDS, parse_rate
 
 UTILISATION = 0.9
 """Above it a callee does not recover from an outage while clients retry, whatever their budget."""
@@ -120,7 +121,7 @@ def _breaker(numbers: Numbers, said: Target, at: Callable[..., Pointer]) -> Iter
     ):
         return
     rate, window = said["ratelimit"].values["rate"], numbers["breaker.window"]
-    calls = window * 1e9 / parse_rate(rate).interval
+    calls = window * NANOSECONDS / parse_rate(rate).interval
     if calls < numbers["breaker.minimum_calls"]:
         yield Doubt(
             at("ratelimit", "rate"),
@@ -151,7 +152,6 @@ def of_flags(tree: Mapping[str, Any], today: datetime.date) -> Iterator[Doubt]:
         metadata = flag.get("metadata") or {}
         ladder = str(metadata.get("degrade") or "")
         steps |= {step.partition(":")[0].strip() for step in ladder.split(",") if step}
-        steps |= {str(metadata[name]) for name in ("hardAt",) if name in metadata}
         if ladder and not metadata.get("owner"):
             yield Doubt(
                 ("flags", key),
@@ -183,7 +183,7 @@ def of_document(
     tree: Mapping[str, Any],
     utilisation: Mapping[str, float],
     today: datetime.date,
-    live: Any,
+    live: Callable[[str, Snapshot], tuple[Live, Pipeline]],
 ) -> tuple[list[Worst], list[Doubt]]:
     """All of it.
 
@@ -191,7 +191,7 @@ def of_document(
         targets: those that `standard` can take.
         utilisation: of the callees, by name of the dependency; ``*`` is all others.
         today: what flags expire by.
-        live: gives what would follow the document for a dependency.
+        live: gives what would follow the document for a dependency, and the pipeline that it holds weakly.
     """
     worst: list[Worst] = []
     doubts: list[Doubt] = []

@@ -101,7 +101,7 @@ def test_what_is_no_completion_is_not_repeated(face: str) -> None:
 @faces
 def test_a_rejection_is_told_as_it_is(face: str) -> None:
     with Caller(FACES[face]) as caller:
-        caller.pipeline["breaker"].force_open()  # type: ignore[attr-defined]
+        caller.pipeline["breaker"].force_open()  # type: ignore[attr-defined]  # it is a breaker
         with pytest.raises((openai.APIConnectionError, anthropic.APIConnectionError)) as caught:
             caller.ask()
         assert isinstance(caught.value.__cause__, CircuitOpen)
