@@ -20,8 +20,9 @@ from ..core.registry import REGISTRY
 
 if TYPE_CHECKING:
     from .decode import Section
+    from .feed import Status
     from .live import Explanation, Live
-    from .loader import Loader, Status
+    from .loader import Loader
 
 _TIMEOUT = Rule(above=0, high=86_400, unit="seconds")
 
@@ -192,7 +193,7 @@ class Center:
         return status
 
     def status(self) -> Status:
-        from .loader import Status
+        from .feed import Status
 
         with self._lock:
             loader = self._loader

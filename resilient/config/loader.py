@@ -8,50 +8,24 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.clock import SYSTEM_CLOCK, Clock
-from ..core.errors import ConfigError, DocumentError
-from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit
+from ..core.errors import DocumentError
 from ..core.forks import load_unforked
 from ..discovery.dns import Steps
-from .log import ERROR, INFO, WARNING, write
+from .feed import Feed
+from .feed import Status as Status
+from .log import ERROR, write
 from .snapshot import Snapshot
-from .source import Changing, Directory, Files, Mark
+from .source import Files, named
 
 if TYPE_CHECKING:
     from .decode import Section
 
-NOT_READY, READY, STALE = "not_ready", "ready", "stale"
-STATES = (NOT_READY, READY, STALE)
-
 EVERY = 1.0
 """Seconds between two looks, a tenth more or less at random."""
-
-_READ_ANYWAY = 60
-"""Looks after which a plain directory is read though nothing seems to have changed: not every file system tells."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """How the config document stands in this process.
-
-    Attributes:
-        state: ``"not_ready"``: no good document yet, the code's numbers hold; ``"ready"``: what is there is in force;
-            ``"stale"``: what is there was refused or is gone, and the last good document is in force.
-        generation: how many documents were applied; 0 before the first.
-        digest: SHA-256 of the content in force; None before the first.
-        version: ``metadata.version`` of the document in force.
-        problem: what is wrong with what is there now; None while nothing is.
-    """
-
-    state: str = NOT_READY
-    generation: int = 0
-    digest: str | None = None
-    version: str | None = None
-    problem: ConfigError | None = field(default=None, compare=False)
 
 
 class Follower(Protocol):
@@ -95,7 +69,7 @@ class Loader:
     """Keeps the document of a directory in force. Used by one thread; ``status`` and ``snapshot`` are read by all.
 
     Args:
-        directory: where the document is.
+        directory: where the document is, or the one file that is it.
         prepare: imports what reading needs, and gives who takes what a document says of policies, and the parts of it
             that others understand. Asked at the first look, in the thread that looks: it takes a quarter of a second.
         clock: where time comes from.
@@ -104,7 +78,6 @@ class Loader:
 
     Attributes:
         dropped: whether the directory is not followed any more.
-        status: how it stands.
         snapshot: what is in force; None before the first good document.
         asleep: for the refresher.
     """
@@ -119,11 +92,10 @@ class Loader:
     ) -> None:
         self.directory = directory
         self.dropped = False
-        self.status = Status()
         self.snapshot: Snapshot | None = None
         self.asleep = True
         self.looked = self._asked = threading.Event()
-        self._source = Directory(directory)
+        self._main = Feed(named(directory))
         self._prepare = prepare
         self._follower: Follower | None = None
         self._sections: Sequence[Section] = ()
@@ -131,10 +103,11 @@ class Loader:
         self._ended = ended
         self._undo = undo
         self._due = float("-inf")
-        self._seen: Mark | None = None  # at the last look
-        self._read: Mark | None = None  # when the files were read last; what could not be read is tried again
-        self._refused: object = None  # what was refused last: a digest, or the error's text
-        self._looks = 0
+
+    @property
+    def status(self) -> Status:
+        """How it stands."""
+        return self._main.status
 
     # ---------------------------------------------------------------------------------------- for the refresher
     @property
@@ -162,8 +135,8 @@ class Loader:
 
     def broke(self, exc: BaseException, /) -> None:
         # Who waits must not take it for a look that found nothing new.
-        self._read = None
-        self._refuse(_fault(exc), repr(exc))
+        self._main.forget()
+        self._main.refuse(_fault(exc), repr(exc))
         self.finish(None)
         self._ended()
 
@@ -194,45 +167,27 @@ class Loader:
         Args:
             hurry: read what is there: somebody says that it is whole.
         """
-        self._looks += 1
-        mark = self._source.mark()
-        # Who writes into a plain directory may be in the middle of it: wait until two looks in a row see the same.
-        settled = mark.atomic or self._seen in (None, mark)
-        self._seen = mark
-        unchanged = mark == self._read and (mark.atomic or self._looks % _READ_ANYWAY)
-        if not hurry and (unchanged or not settled):
-            return
-        try:
-            files = self._source.read()
-        except Changing:
-            return  # the next look is soon
-        except ConfigError as exc:
-            self._refuse(exc, str(exc))
-        else:
-            self._take(files, again=hurry)
-            self._read = mark
+        files = self._main.look(hurry=hurry)
+        if files is not None:
+            self._take(files)
+            self._main.dealt_with()
 
-    def _take(self, files: Files, *, again: bool) -> None:
-        if self.snapshot is not None and files.digest == self.snapshot.digest:
-            self._recover()
-            return
-        if files.digest == self._refused and not again:
-            return
+    def _take(self, files: Files) -> None:
         try:
             assert self._follower is not None
             snapshot = snapshot_of(files, self._sections, self.status.generation + 1)
             self._follower.check(snapshot)
         except DocumentError as exc:
-            self._refuse(exc, files.digest)
+            self._main.refuse(exc, files.digest)
             return
         except Exception as exc:  # a fault of ours must not end the thread, and is told as what it is
             write(ERROR, "config: a fault of this library, not of the document", exc_info=True)
-            self._refuse(_fault(exc), files.digest)
+            self._main.refuse(_fault(exc), files.digest)
             return
         if not self.dropped:
-            self._publish(snapshot, self._follower)
+            self._publish(snapshot, files, self._follower)
 
-    def _publish(self, snapshot: Snapshot, follower: Follower) -> None:
+    def _publish(self, snapshot: Snapshot, files: Files, follower: Follower) -> None:
         for section, part in snapshot.parts:
             try:
                 section.publish(part)
@@ -244,59 +199,4 @@ class Loader:
             return
         # Only now: a child that is forked meanwhile begins anew.
         self.snapshot = snapshot
-        self._refused = None
-        self.status = Status(READY, snapshot.generation, snapshot.digest, snapshot.version)
-        self._tell(
-            INFO,
-            f"generation {snapshot.generation} of {self.directory} is in force; {changes} values changed",
-            ConfigApplied(
-                "config",
-                str(self.directory),
-                generation=snapshot.generation,
-                digest=snapshot.digest[:12],
-                version=snapshot.version,
-                changes=changes,
-            ),
-        )
-
-    def _refuse(self, problem: ConfigError, what: object) -> None:
-        # It is kept: what it was raised from, and in, would keep the whole document.
-        problem.__traceback__ = problem.__cause__ = problem.__context__ = None
-        known = what == self._refused
-        self._refused = what
-        old = self.status
-        state = NOT_READY if self.snapshot is None else STALE
-        self.status = Status(state, old.generation, old.digest, old.version, problem)
-        if known:
-            return
-        reason = problem.reason if isinstance(problem, DocumentError) else "missing"
-        in_force = (
-            "the numbers of the code hold" if self.snapshot is None else f"generation {old.generation} stays"
-        )
-        # What was never there may just not be there yet.
-        level = INFO if reason == "missing" and self.snapshot is None else WARNING
-        self._tell(
-            level,
-            f"{self.directory}: {problem}; {in_force}",
-            ConfigRejected("config", str(self.directory), reason=reason, generation=old.generation),
-        )
-
-    def _recover(self) -> None:
-        """What is in force is there again."""
-        self._refused = None
-        if self.status.state == READY:
-            return
-        assert self.snapshot is not None
-        self.status = Status(READY, self.snapshot.generation, self.snapshot.digest, self.snapshot.version)
-        generation = self.snapshot.generation
-        self._tell(
-            INFO,
-            f"generation {generation} is there again",
-            ConfigRecovered("config", str(self.directory), generation=generation),
-        )
-
-    @staticmethod
-    def _tell(level: int, text: str, event: Event) -> None:
-        write(level, f"config: {text}", extra=event.attributes())
-        if RUNTIME.listeners:
-            emit(event)
+        self._main.accept(files, snapshot, changes)

@@ -46,8 +46,9 @@ def configure(directory: str | os.PathLike[str] | None = None, *, dns: Dns | Non
     """Say what the library cannot find out by itself. Starts nothing; call it once, before the first request.
 
     Args:
-        directory: with the config document, mounted from a ConfigMap; it is followed from the first call of a pipeline
-            on, and may come later. None: ``RESILIENT_CONFIG_DIR``, else no document.
+        directory: with the config document, mounted from a ConfigMap; or one file of it, by a name that ends in
+            ``.json``, ``.yaml`` or ``.yml``. It is followed from the first call of a pipeline on, and may come later.
+            None: ``RESILIENT_CONFIG_DIR``, else no document.
         dns: whom to ask for names of the cluster's. None: ``RESILIENT_DNS_NAMESERVERS``, ``RESILIENT_DNS_ZONE`` and
             ``RESILIENT_DNS_NAMESPACE``, else what a pod knows of its cluster.
 

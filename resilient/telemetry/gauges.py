@@ -63,7 +63,7 @@ def read_endpoints() -> Iterator[tuple[str, float, dict[str, str]]]:
 
 
 def _config_state() -> Iterator[Reading]:
-    from ..config.loader import STATES
+    from ..config.feed import STATES
 
     if CENTER.directory is not None:
         state = CENTER.status().state
