@@ -4,16 +4,18 @@ What is refused, or gone, changes nothing but the status."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..core.errors import ConfigError, DocumentError
 from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit
 from .log import INFO, WARNING, write
-from .snapshot import Snapshot
 from .source import Changing, Directory, Files, Mark, Origin
 
-NOT_READY, READY, STALE = "not_ready", "ready", "stale"
-STATES = (NOT_READY, READY, STALE)
+NOT_READY, READY, STALE, FAILED = "not_ready", "ready", "stale", "error"
+STATES = (NOT_READY, READY, STALE, FAILED)
+
+DOCUMENT, CACHE, BUNDLED = "document", "cache", "bundled"
+"""What is in force: what is followed, or what stands in for it until that has been good once."""
 
 _READ_ANYWAY = 60
 """Looks after which a plain directory is read though nothing seems to have changed: not every file system tells."""
@@ -25,11 +27,15 @@ class Status:
 
     Attributes:
         state: ``"not_ready"``: no good document yet, the code's numbers hold; ``"ready"``: what is there is in force;
-            ``"stale"``: what is there was refused or is gone, and the last good document is in force.
+            ``"stale"``: what is there was refused or is gone, and the last good document is in force; ``"error"``:
+            nothing is in force, and ``configure(required=True)`` has said so.
         generation: how many documents were applied; 0 before the first.
         digest: SHA-256 of the content in force; None before the first.
         version: ``metadata.version`` of the document in force.
         problem: what is wrong with what is there now; None while nothing is.
+        source: what is in force: ``"document"``, what is followed; ``"cache"`` or ``"bundled"``, what stands in for it;
+            None before the first.
+        emergency: how the emergency document stands; None where none is followed.
     """
 
     state: str = NOT_READY
@@ -37,6 +43,8 @@ class Status:
     digest: str | None = None
     version: str | None = None
     problem: ConfigError | None = field(default=None, compare=False)
+    source: str | None = None
+    emergency: Status | None = None
 
 
 class Feed:
@@ -44,16 +52,20 @@ class Feed:
 
     Args:
         origin: where the document is.
+        else_: what holds while there is no good one, for people.
 
     Attributes:
         status: how it stands.
         good: the files that are in force; None before the first good ones.
+        waits: why a part of it is not in force, though it is good; None where nothing waits.
     """
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, else_: str = "the numbers of the code hold") -> None:
         self._origin = origin
+        self._else = else_
         self.status = Status()
         self.good: Files | None = None
+        self.waits: DocumentError | None = None
         self._seen: Mark | None = None  # at the last look
         self._read: Mark | None = None  # when the files were read last; what could not be read is tried again
         self._refused: object = None  # what was refused last: a digest, or the error's text
@@ -101,25 +113,65 @@ class Feed:
         """Read again whatever is there: it is not known what became of it."""
         self._read = None
 
+    def reconsider(self) -> None:
+        """The other document has changed: try again what did not go together with it."""
+        problem = self.status.problem
+        if isinstance(problem, DocumentError) and problem.reason in ("emergency", "policies"):
+            self._read = self._refused = None
+
     # ----------------------------------------------------------------------------------------------- what came of it
-    def accept(self, files: Files, snapshot: Snapshot, changes: int) -> None:
-        """These are in force, with so many changes."""
+    def accept(
+        self,
+        files: Files,
+        version: str | None,
+        changes: int,
+        *,
+        source: str = DOCUMENT,
+        of: str | None = None,
+    ) -> None:
+        """These are in force.
+
+        Args:
+            version: as they say.
+            changes: so many numbers are others than before.
+            source: what they are.
+            of: where they are from, if that is not what is followed.
+        """
         self.good = files
-        self._refused = None
-        self.status = Status(READY, snapshot.generation, snapshot.digest, snapshot.version)
-        self._look_at_mount(files)
+        generation = self.status.generation + 1
+        if source == DOCUMENT:
+            self._refused = None
+            self.status = Status(READY, generation, files.digest, version, source=source)
+            self._look_at_mount(files)
+        else:
+            old = self.status
+            state = READY if old.problem is None else STALE
+            self.status = Status(state, generation, files.digest, version, old.problem, source)
+        where = of or str(self)
         self._tell(
             INFO,
-            f"generation {snapshot.generation} of {self} is in force; {changes} values changed",
+            f"generation {generation} of {where} is in force; {changes} values changed",
             ConfigApplied(
                 "config",
-                str(self),
-                generation=snapshot.generation,
-                digest=snapshot.digest[:12],
-                version=snapshot.version,
+                where,
+                generation=generation,
+                digest=files.digest[:12],
+                version=version,
                 changes=changes,
             ),
         )
+
+    def wait(self, why: DocumentError | None) -> None:
+        """A part of what was accepted waits for the other document; None: it does no longer."""
+        before, self.waits = self.waits, why
+        if why is None:
+            if before is not None and self.status.problem is before:
+                self.status = replace(self.status, state=READY, problem=None)
+            return
+        why.__traceback__ = why.__cause__ = why.__context__ = None
+        self.status = replace(self.status, state=STALE, problem=why)
+        if before is None or str(before) != str(why):
+            write(WARNING, f"config: {self}: {why}; the rest of it is in force")
 
     def refuse(self, problem: ConfigError, what: object) -> None:
         """What is there is not put in force.
@@ -133,13 +185,11 @@ class Feed:
         self._refused = what
         old = self.status
         state = NOT_READY if self.good is None else STALE
-        self.status = Status(state, old.generation, old.digest, old.version, problem)
+        self.status = replace(old, state=state, problem=problem)
         if known:
             return
         reason = problem.reason if isinstance(problem, DocumentError) else "missing"
-        in_force = (
-            "the numbers of the code hold" if self.good is None else f"generation {old.generation} stays"
-        )
+        in_force = self._else if self.good is None else f"generation {old.generation} stays"
         # What was never there may just not be there yet.
         level = INFO if reason == "missing" and self.good is None else WARNING
         self._tell(
@@ -152,9 +202,11 @@ class Feed:
         """What is in force is there again."""
         self._refused = None
         old = self.status
-        if old.state == READY:
+        if old.problem is self.waits and old.source == DOCUMENT:
             return
-        self.status = Status(READY, old.generation, old.digest, old.version)
+        self.status = replace(old, state=STALE if self.waits else READY, problem=self.waits, source=DOCUMENT)
+        if self.waits:
+            return
         self._tell(
             INFO,
             f"generation {old.generation} is there again",

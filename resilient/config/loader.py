@@ -8,21 +8,24 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.clock import SYSTEM_CLOCK, Clock
-from ..core.errors import DocumentError
+from ..core.errors import ConfigError, DocumentError
 from ..core.forks import load_unforked
 from ..discovery.dns import Steps
-from .feed import Feed
+from .cache import Cache
+from .feed import BUNDLED, CACHE, DOCUMENT, FAILED, Feed
 from .feed import Status as Status
-from .log import ERROR, write
+from .log import ERROR, WARNING, write
 from .snapshot import Snapshot
-from .source import Files, named
+from .source import Files, Nowhere, named
 
 if TYPE_CHECKING:
     from .decode import Section
+    from .document import Document
 
 EVERY = 1.0
 """Seconds between two looks, a tenth more or less at random."""
@@ -40,24 +43,57 @@ class Follower(Protocol):
         ...
 
 
-def snapshot_of(files: Files, sections: Sequence[Section], generation: int = 1) -> Snapshot:
+def snapshot_of(
+    files: Files | None,
+    sections: Sequence[Section],
+    generation: int = 1,
+    emergency: Files | None = None,
+    *,
+    may_wait: bool = False,
+) -> Snapshot:
     """What the files come to.
+
+    Args:
+        files: None while there is no config document.
+        emergency: what stands above them.
+        may_wait: whether what the emergency says of levels and plans may wait for a document that has them.
 
     Raises:
         DocumentError: with file, line and what to write instead.
     """
     from .decode import decode, placed
-    from .document import parse
+    from .document import NOWHERE, Document, parse
+    from .emergency import laid_over, read_emergency, version_of
 
-    document = parse(files)
+    document = Document({}, "", NOWHERE) if files is None else parse(files)
     targets = decode(document, sections)
+    parts = _parts(document, sections)
+    version = version_of(document)
+    if emergency is None:
+        return Snapshot(generation, document.digest, version, document.sources, targets, parts)
+    above = read_emergency(emergency, sections)
+    both = document._replace(sources=above.sources.before(document.sources))
+    waits = None
+    if above.over:
+        try:
+            parts = _parts(both._replace(tree=laid_over(document.tree, above.over)), sections)
+        except DocumentError as exc:
+            unfit = "the emergency document does not fit the config document: "
+            waits = placed(exc, both, before=unfit, reason="emergency")
+            if not may_wait:
+                raise waits from exc
+    return Snapshot(
+        generation, document.digest, version, both.sources, targets, parts, emergency=above, waits=waits
+    )
+
+
+def _parts(document: Document, sections: Sequence[Section]) -> tuple[tuple[Section, Any], ...]:
+    from .decode import placed
+
     try:
-        parts = tuple((section, section.parse(document.tree)) for section in sections)
+        return tuple((section, section.parse(document.tree)) for section in sections)
     except DocumentError as exc:
         raise placed(exc, document) from exc
-    version = document.tree.get("metadata", {}).get("version")
-    said = None if version is None else str(version)
-    return Snapshot(generation, document.digest, said, document.sources, targets, parts)
 
 
 def _fault(exc: BaseException) -> DocumentError:
@@ -75,27 +111,42 @@ class Loader:
         clock: where time comes from.
         ended: called where the refresher may have ended, so that somebody starts it again.
         undo: called where a document was put in force while this was dropped.
+        emergency: where the emergency document is.
+        bundled: a document that stands in until the first good one.
+        cache: where the last good one is kept, which stands in before that.
 
     Attributes:
-        dropped: whether the directory is not followed any more.
+        dropped: whether nothing is followed any more.
+        has_document: whether a config document is followed, and not one for emergencies alone.
+        failed: whether somebody who needs a document was told that there is none.
         snapshot: what is in force; None before the first good document.
         asleep: for the refresher.
     """
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | None,
         prepare: Callable[[], tuple[Follower, Sequence[Section]]],
         clock: Clock = SYSTEM_CLOCK,
         ended: Callable[[], None] = lambda: None,
         undo: Callable[[], None] = lambda: None,
+        *,
+        emergency: Path | None = None,
+        bundled: Path | None = None,
+        cache: Path | None = None,
     ) -> None:
-        self.directory = directory
         self.dropped = False
+        self.failed = False
+        self.has_document = directory is not None
         self.snapshot: Snapshot | None = None
         self.asleep = True
         self.looked = self._asked = threading.Event()
-        self._main = Feed(named(directory))
+        self._main = Feed(named(directory) if directory else Nowhere())
+        self._emergency = Feed(named(emergency), "nothing of it holds") if emergency else None
+        self._feeds = [each for each in (self._main, self._emergency) if each is not None]
+        self._bundled = named(bundled) if bundled else None
+        self._cache = Cache(cache) if cache else None
+        self._stood_in = False  # whether it was seen what could stand in for the document
         self._prepare = prepare
         self._follower: Follower | None = None
         self._sections: Sequence[Section] = ()
@@ -104,10 +155,16 @@ class Loader:
         self._undo = undo
         self._due = float("-inf")
 
+    def __str__(self) -> str:
+        return str(self._main)
+
     @property
     def status(self) -> Status:
         """How it stands."""
-        return self._main.status
+        status = self._main.status
+        if self._emergency is not None:
+            status = replace(status, emergency=self._emergency.status)
+        return replace(status, state=FAILED) if self.failed and not status.generation else status
 
     # ---------------------------------------------------------------------------------------- for the refresher
     @property
@@ -135,7 +192,8 @@ class Loader:
 
     def broke(self, exc: BaseException, /) -> None:
         # Who waits must not take it for a look that found nothing new.
-        self._main.forget()
+        for feed in self._feeds:
+            feed.forget()
         self._main.refuse(_fault(exc), repr(exc))
         self.finish(None)
         self._ended()
@@ -167,36 +225,76 @@ class Loader:
         Args:
             hurry: read what is there: somebody says that it is whole.
         """
-        files = self._main.look(hurry=hurry)
-        if files is not None:
-            self._take(files)
-            self._main.dealt_with()
+        for feed in self._feeds:
+            files = feed.look(hurry=hurry)
+            if files is not None:
+                self._take(feed, files)
+                feed.dealt_with()
+            if self._main.good is None and not self._stood_in:
+                self._stand_in()
+                self._stood_in = True
 
-    def _take(self, files: Files) -> None:
+    def _stand_in(self) -> None:
+        """There is no good document yet: what was kept of an earlier process, else what came with the image."""
+        kept = self._cache.read() if self._cache else None
+        if kept is not None:
+            self._take(self._main, kept, CACHE, str(self._cache))
+        if self._bundled is not None and self._main.good is None:
+            try:
+                self._take(self._main, self._bundled.read(), BUNDLED, str(self._bundled))
+            except ConfigError as exc:
+                write(WARNING, f"config: the bundled document {self._bundled} is not used: {exc}")
+
+    def _take(self, feed: Feed, files: Files, source: str = DOCUMENT, of: str | None = None) -> None:
+        new = feed is self._main
+        main = files if new else self._main.good
+        above = self._emergency.good if new and self._emergency else None if new else files
+        # What is in force of the emergency is not let go for a document that it does not fit.
+        waited = self.snapshot is not None and self.snapshot.waits is not None
+        may_wait = self._main.good is None or (new and waited)
+        problem: DocumentError
         try:
             assert self._follower is not None
-            snapshot = snapshot_of(files, self._sections, self.status.generation + 1)
+            generation = self._main.status.generation + new
+            snapshot = snapshot_of(main, self._sections, generation, above, may_wait=may_wait)
             self._follower.check(snapshot)
         except DocumentError as exc:
-            self._main.refuse(exc, files.digest)
-            return
+            problem = exc
         except Exception as exc:  # a fault of ours must not end the thread, and is told as what it is
             write(ERROR, "config: a fault of this library, not of the document", exc_info=True)
-            self._main.refuse(_fault(exc), files.digest)
+            problem = _fault(exc)
+        else:
+            if not self.dropped:
+                self._publish(snapshot, feed, files, source, of)
             return
-        if not self.dropped:
-            self._publish(snapshot, files, self._follower)
+        if source == DOCUMENT:
+            feed.refuse(problem, files.digest)
+        else:
+            write(WARNING, f"config: {of} is not used: {problem}")
 
-    def _publish(self, snapshot: Snapshot, files: Files, follower: Follower) -> None:
+    def _publish(
+        self, snapshot: Snapshot, feed: Feed, files: Files, source: str = DOCUMENT, of: str | None = None
+    ) -> None:
+        assert self._follower is not None
         for section, part in snapshot.parts:
             try:
                 section.publish(part)
             except Exception:
                 write(ERROR, f"config: not everybody was told of {sorted(section.keys)}", exc_info=True)
-        changes = follower.apply(snapshot)
+        changes = self._follower.apply(snapshot)
         if self.dropped:
             self._undo()
             return
         # Only now: a child that is forked meanwhile begins anew.
         self.snapshot = snapshot
-        self._main.accept(files, snapshot, changes)
+        version = snapshot.version
+        if feed is self._emergency and snapshot.emergency is not None:
+            version = snapshot.emergency.version
+        feed.accept(files, version, changes, source=source, of=of)
+        for other in self._feeds:
+            if other is not feed:
+                other.reconsider()
+        if self._emergency is not None and snapshot.emergency is not None:
+            self._emergency.wait(snapshot.waits)
+        if self._cache is not None and feed is self._main and source == DOCUMENT:
+            self._cache.keep(files)

@@ -10,6 +10,10 @@ from ..core.errors import ConfigError
 from ..core.forks import tell_after_fork
 from ..discovery.options import Dns, detect
 from .center import CENTER
+from .followed import Followed
+
+_STARTUP = 10.0
+"""Seconds that a start may take which requires a document."""
 
 
 class Settings:
@@ -42,20 +46,35 @@ class Settings:
 SETTINGS = Settings()
 
 
-def configure(directory: str | os.PathLike[str] | None = None, *, dns: Dns | None = None) -> None:
+def configure(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    emergency: str | os.PathLike[str] | None = None,
+    bundled: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    required: bool = False,
+    dns: Dns | None = None,
+) -> None:
     """Say what the library cannot find out by itself. Starts nothing; call it once, before the first request.
 
     Args:
         directory: with the config document, mounted from a ConfigMap; or one file of it, by a name that ends in
             ``.json``, ``.yaml`` or ``.yml``. It is followed from the first call of a pipeline on, and may come later.
             None: ``RESILIENT_CONFIG_DIR``, else no document.
+        emergency: with the emergency document, whose few values stand above the config document's. None:
+            ``RESILIENT_EMERGENCY_DIR``, else none.
+        bundled: a config document that comes with the service, in force until a better one is good.
+        cache: a directory of this service on a writable disk, where the last good config document is kept: it is in
+            force at a start where what is followed is gone or broken.
+        required: whether the service must not run without a document: then it is read now, which takes up to ten
+            seconds and blocks the calling thread, and where none is good, nor one that stands in, that is raised.
         dns: whom to ask for names of the cluster's. None: ``RESILIENT_DNS_NAMESERVERS``, ``RESILIENT_DNS_ZONE`` and
             ``RESILIENT_DNS_NAMESPACE``, else what a pod knows of its cluster.
 
     Raises:
-        ConfigError: something of the wrong kind.
+        ConfigError: something of the wrong kind; with ``required``, no document.
 
-    Clients look at ``dns`` with their first request, and keep to that. Whatever is wrong with the document, the last
+    Clients look at ``dns`` with their first request, and keep to that. Whatever is wrong with a document, the last
     good one stays in force, and no call sees it. Thread-safe.
 
     Example:
@@ -67,11 +86,27 @@ def configure(directory: str | os.PathLike[str] | None = None, *, dns: Dns | Non
         raise ConfigError(
             f"configure: dns={dns!r} must be a Dns; write configure(dns=Dns(nameservers=['10.96.0.10']))"
         )
-    path = os.fspath(directory) if isinstance(directory, os.PathLike) else directory
-    if path is not None and (not isinstance(path, str) or not path or "\0" in path):
-        raise ConfigError(
-            f"configure: directory={directory!r} must be a path; write configure(directory='/etc/resilient')"
-        )
+    if not isinstance(required, bool):
+        raise ConfigError(f"configure: required={required!r} must be True or False; write required=True")
+    followed = Followed(
+        _path("directory", directory, "/etc/resilient"),
+        _path("emergency", emergency, "/etc/resilient-emergency"),
+        _path("bundled", bundled, "/app/resilience.json"),
+        _path("cache", cache, "/var/cache/resilient"),
+    )
     SETTINGS.set_dns(dns)
+    CENTER.use(followed)
+    if required:
+        CENTER.require(_STARTUP)
+
+
+def _path(field: str, given: str | os.PathLike[str] | None, example: str) -> Path | None:
+    path = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if path is None:
+        return None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ConfigError(
+            f"configure: {field}={given!r} must be a path; write configure({field}={example!r})"
+        )
     # As it is meant now: a process may change its working directory.
-    CENTER.use(None if path is None else Path(path).absolute())
+    return Path(path).absolute()

@@ -186,6 +186,19 @@ class Directory:
         return content
 
 
+class Nowhere:
+    """Where there is no document, and none will come."""
+
+    def __str__(self) -> str:
+        return "no config document"
+
+    def mark(self) -> Mark:
+        return Mark(None, True)
+
+    def read(self) -> Files:
+        raise Changing("there is nothing to read")
+
+
 def named(path: Path, /) -> Directory:
     """What a path stands for: a directory, or one file, which is looked for in its directory."""
     return Directory(path.parent, path.name) if path.suffix in SUFFIXES else Directory(path)

@@ -83,7 +83,7 @@ class TestFollowing:
     ) -> None:
         monkeypatch.setenv("RESILIENT_CONFIG_DIR", str(tmp_path / "other"))
         configure(volume.directory)
-        assert CENTER.directory == volume.directory
+        assert CENTER.followed.directory == volume.directory
 
     def test_without_a_directory_nothing_is_pending(self) -> None:
         standard("payments")
@@ -458,12 +458,14 @@ def test_the_state_is_a_metric(volume: KubeletVolume) -> None:
         assert seen.points("resilient.config.generation.info") == []
         volume.write({**attempts(4), "b.yaml": "metadata: {version: '7'}\n...\n"})
         digest = (load().digest or "")[:12]
-        assert seen.points("resilient.config.generation.info") == [({"digest": digest, "version": "7"}, 1)]
+        assert seen.points("resilient.config.generation.info") == [
+            ({"digest": digest, "version": "7", "source": "document"}, 1)
+        ]
         volume.write(attempts(0))
         with pytest.raises(DocumentError):
             load()
         states = {each["state"]: value for each, value in seen.points("resilient.config.state")}
-        assert states == {"not_ready": 0, "ready": 0, "stale": 1}
+        assert states == {"not_ready": 0, "ready": 0, "stale": 1, "error": 0}
         volume.write({**attempts(4), "b.yaml": "metadata: {version: '7'}\n...\n"})
         load()
         results = {tuple(each.values()): value for each, value in seen.points("resilient.config.reloads")}
