@@ -11,8 +11,14 @@ if TYPE_CHECKING:
     from .center import status as status
     from .feed import Status as Status
     from .live import Explanation as Explanation
+    from .push import Source as Source
 
-_HOMES = {"center": ("explain", "load", "status"), "live": ("Explanation",), "feed": ("Status",)}
+_HOMES = {
+    "center": ("explain", "load", "status"),
+    "live": ("Explanation",),
+    "feed": ("Status",),
+    "push": ("Source",),
+}
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME)

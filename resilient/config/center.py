@@ -158,6 +158,7 @@ class Center:
                     emergency=followed.emergency,
                     bundled=followed.bundled,
                     cache=followed.cache,
+                    source=followed.source,
                 )
                 self._loads = followed
         if loader.asleep and REFRESHER.watch(loader):
@@ -181,15 +182,10 @@ class Center:
                 "there is no directory to load; write configure(directory='/etc/resilient'), "
                 "or set RESILIENT_CONFIG_DIR"
             )
-        from ..discovery.refresher import REFRESHER
-
         if loader.asleep and not loader.dropped:
-            raise ConfigError(f"{loader} cannot be read: there is no thread for it; see the log")
-        with self._lock:
-            looked = loader.look_now()
-        REFRESHER.wake()
-        if not loader.dropped and not looked.wait(timeout):
-            raise ConfigError(f"{loader} could not be read within {timeout:g} s")
+            loader.look_here()  # no thread can be started
+        else:
+            self._wait_for_look(loader, timeout)
         status = loader.status
         if loader.dropped:
             raise ConfigError(f"{loader} is not followed any more: configure() was called meanwhile")
@@ -198,6 +194,18 @@ class Center:
         if status.state == "not_ready" and loader.has_document:
             raise ConfigError(f"{loader} changes faster than it can be read")
         return status
+
+    def _wait_for_look(self, loader: Loader, timeout: float) -> None:
+        from ..discovery.refresher import REFRESHER
+
+        until = SYSTEM_CLOCK.monotonic() + timeout
+        if loader.pushed is not None and not loader.pushed.answered.wait(timeout):
+            raise ConfigError(f"{loader} has not answered within {timeout:g} s")
+        with self._lock:
+            looked = loader.look_now()
+        REFRESHER.wake()
+        if not loader.dropped and not looked.wait(max(0.0, until - SYSTEM_CLOCK.monotonic())):
+            raise ConfigError(f"{loader} could not be read within {timeout:g} s")
 
     def require(self, timeout: float) -> None:
         """Read now, and see that something is in force, also what stands in for the document.
@@ -245,7 +253,8 @@ CENTER = Center()
 
 
 def load(*, timeout: float = 10.0) -> Status:
-    """Read the config document now, and wait until it is in force: for services that must not begin without it.
+    """Read the config document now, and wait until it is in force: for services that must not begin without it, and for
+    processes that can start no thread, which see a change when they call this.
 
     Args:
         timeout: seconds to wait for the thread that reads it, more than 0.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .push import Source
 
 
 class Followed(NamedTuple):
@@ -15,22 +18,24 @@ class Followed(NamedTuple):
         emergency: where the emergency document is, the same.
         bundled: a config document in the image.
         cache: a directory for the last good one.
+        source: pushes the config document, in place of a directory.
     """
 
     directory: Path | None = None
     emergency: Path | None = None
     bundled: Path | None = None
     cache: Path | None = None
+    source: Source | None = None
 
     @property
     def anything(self) -> bool:
         """Whether there is a document to look for."""
-        return not (self.directory is self.emergency is self.bundled is None)
+        return any(each is not None for each in (self.directory, self.emergency, self.bundled, self.source))
 
     def else_environment(self) -> Followed:
         """With what the environment says, where this says nothing."""
         return self._replace(
-            directory=self.directory or _path("RESILIENT_CONFIG_DIR"),
+            directory=self.directory or (None if self.source else _path("RESILIENT_CONFIG_DIR")),
             emergency=self.emergency or _path("RESILIENT_EMERGENCY_DIR"),
         )
 

@@ -20,12 +20,14 @@ from .cache import Cache
 from .feed import BUNDLED, CACHE, DOCUMENT, FAILED, Feed
 from .feed import Status as Status
 from .log import ERROR, WARNING, write
+from .push import Pushed
 from .snapshot import Snapshot
 from .source import Files, Nowhere, named
 
 if TYPE_CHECKING:
     from .decode import Section
     from .document import Document
+    from .push import Source
 
 EVERY = 1.0
 """Seconds between two looks, a tenth more or less at random."""
@@ -102,7 +104,8 @@ def _fault(exc: BaseException) -> DocumentError:
 
 
 class Loader:
-    """Keeps the document of a directory in force. Used by one thread; ``status`` and ``snapshot`` are read by all.
+    """Keeps the document of a directory in force. Used by one thread at a time; ``status`` and ``snapshot`` are read by
+    all.
 
     Args:
         directory: where the document is, or the one file that is it.
@@ -114,10 +117,12 @@ class Loader:
         emergency: where the emergency document is.
         bundled: a document that stands in until the first good one.
         cache: where the last good one is kept, which stands in before that.
+        source: pushes the document, in place of a directory.
 
     Attributes:
         dropped: whether nothing is followed any more.
         has_document: whether a config document is followed, and not one for emergencies alone.
+        pushed: what the source says; None where there is none.
         failed: whether somebody who needs a document was told that there is none.
         snapshot: what is in force; None before the first good document.
         asleep: for the refresher.
@@ -134,14 +139,18 @@ class Loader:
         emergency: Path | None = None,
         bundled: Path | None = None,
         cache: Path | None = None,
+        source: Source | None = None,
     ) -> None:
         self.dropped = False
         self.failed = False
-        self.has_document = directory is not None
+        self.has_document = directory is not None or source is not None
+        self.pushed = Pushed(source, self._nudge) if source is not None else None
         self.snapshot: Snapshot | None = None
         self.asleep = True
+        self._lock = threading.RLock()
+        self._turn = False  # whether somebody looks; taken under _lock
         self.looked = self._asked = threading.Event()
-        self._main = Feed(named(directory) if directory else Nowhere())
+        self._main = Feed(self.pushed or (named(directory) if directory else Nowhere()))
         self._emergency = Feed(named(emergency), "nothing of it holds") if emergency else None
         self._feeds = [each for each in (self._main, self._emergency) if each is not None]
         self._bundled = named(bundled) if bundled else None
@@ -174,12 +183,34 @@ class Loader:
 
     def begin(self) -> Steps[Any]:
         """Look; there is nobody to ask."""
-        before, self._asked = self._asked, self.looked
-        if self._follower is None:
-            load_unforked(self._get_ready)
-        self.look(hurry=self._asked is not before)
+        if self._takes_turn():
+            try:
+                before, self._asked = self._asked, self.looked
+                if self._follower is None:
+                    load_unforked(self._get_ready)
+                if self.pushed is not None:
+                    self.pushed.begin()
+                self.look(hurry=self._asked is not before)
+            finally:
+                self._turn = False
         return None
         yield  # as those do that ask nameservers
+
+    def _takes_turn(self) -> bool:
+        with self._lock:
+            free, self._turn = not self._turn, True
+        return free
+
+    def look_here(self) -> None:
+        """Look in this thread, where none of ours can be started; unless another one does just now."""
+        self.look_now()
+        try:
+            for _ in self.begin():
+                pass
+        except Exception as exc:
+            self.broke(exc)
+        else:
+            self.finish(None)
 
     def _get_ready(self) -> None:
         self._follower, self._sections = self._prepare()
@@ -207,8 +238,17 @@ class Loader:
         self._due = float("-inf")
         return self.looked
 
+    def _nudge(self) -> None:
+        """Something was pushed: look at once."""
+        from ..discovery.refresher import REFRESHER
+
+        self._due = float("-inf")
+        REFRESHER.wake()
+
     def after_fork(self) -> None:
         """In a child nobody waits, and no thread looks: what was under way is begun anew."""
+        self._lock = threading.RLock()
+        self._turn = False
         self.asleep = True
         self.looked = self._asked = threading.Event()  # a thread of the parent's may have been in the other
         self.look_now()
@@ -216,6 +256,8 @@ class Loader:
     def drop(self) -> None:
         """Put nothing in force any more; who waits for a look does so no longer."""
         self.dropped = True
+        if self.pushed is not None:
+            self.pushed.end()
         self.looked.set()
 
     # -------------------------------------------------------------------------------------------------- looking

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.errors import ConfigError
 from ..core.forks import tell_after_fork
 from ..discovery.options import Dns, detect
 from .center import CENTER
 from .followed import Followed
+
+if TYPE_CHECKING:
+    from .push import Source
 
 _STARTUP = 10.0
 """Seconds that a start may take which requires a document."""
@@ -49,6 +53,7 @@ SETTINGS = Settings()
 def configure(
     directory: str | os.PathLike[str] | None = None,
     *,
+    source: Source | None = None,
     emergency: str | os.PathLike[str] | None = None,
     bundled: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -61,6 +66,7 @@ def configure(
         directory: with the config document, mounted from a ConfigMap; or one file of it, by a name that ends in
             ``.json``, ``.yaml`` or ``.yml``. It is followed from the first call of a pipeline on, and may come later.
             None: ``RESILIENT_CONFIG_DIR``, else no document.
+        source: pushes the config document, in place of a directory.
         emergency: with the emergency document, whose few values stand above the config document's. None:
             ``RESILIENT_EMERGENCY_DIR``, else none.
         bundled: a config document that comes with the service, in force until a better one is good.
@@ -88,11 +94,18 @@ def configure(
         )
     if not isinstance(required, bool):
         raise ConfigError(f"configure: required={required!r} must be True or False; write required=True")
+    if source is not None and not all(callable(getattr(source, each, None)) for each in ("read", "wait")):
+        raise ConfigError(
+            f"configure: source={source!r} must have read() and wait(revision, timeout), as resilient.config.Source"
+        )
+    if source is not None and directory is not None:
+        raise ConfigError(f"configure: directory={directory!r} and source={source!r}; name one of them")
     followed = Followed(
         _path("directory", directory, "/etc/resilient"),
         _path("emergency", emergency, "/etc/resilient-emergency"),
         _path("bundled", bundled, "/app/resilience.json"),
         _path("cache", cache, "/var/cache/resilient"),
+        source,
     )
     SETTINGS.set_dns(dns)
     CENTER.use(followed)

@@ -207,11 +207,18 @@ class TestFollowing:
             clock.advance(1.0)
             assert pipeline.call(lambda: "done") == "done"
             assert len(tried) == 2
-            with pytest.raises(ConfigError, match="there is no thread for it"):
+            assert pipeline["retry"].options.attempts == 3
+            for n in (5, 6):
+                volume.write(attempts(n))
+                assert load().state == "ready", "row 42: who asks reads it himself"
+                assert pipeline["retry"].options.attempts == n
+            volume.write(attempts(0))
+            with pytest.raises(DocumentError, match="0 must be a whole number"):
                 load()
+        volume.write(attempts(7))
         clock.advance(1.0)
         assert pipeline.call(lambda: "done") == "done"
-        eventually(lambda: pipeline["retry"].options.attempts == 5)
+        eventually(lambda: pipeline["retry"].options.attempts == 7)
         assert not RUNTIME.attention
 
     def test_the_end_of_the_thread_has_the_next_call_begin_another(self, volume: KubeletVolume) -> None:
