@@ -84,7 +84,8 @@ def doctor(as_json: JSON = False) -> None:
         *health.variables(os.environ),
         *health.clock(time.time(), time.get_clock_info("monotonic").resolution),
         *health.descriptors(*resource.getrlimit(resource.RLIMIT_NOFILE)),
-        *health.config_directory(os.environ.get("RESILIENT_CONFIG_DIR")),
+        *health.config_directory("config directory", os.environ.get("RESILIENT_CONFIG_DIR")),
+        *health.config_directory("emergency directory", os.environ.get("RESILIENT_EMERGENCY_DIR")),
     ]
     bad = any(each.state == "bad" for each in findings)
     if as_json:

@@ -206,8 +206,8 @@ class DiscoveryFailed(Event):
 class ConfigApplied(Event):
     """A config document is in force.
 
-    ``operation`` is the directory; ``generation`` counts from 1; ``digest`` the first twelve digits of the content's;
-    ``version`` as the document says; ``changes`` how many values of live policies changed."""
+    ``operation`` is the directory or file that it is from; ``generation`` counts from 1; ``digest`` the first twelve
+    digits of the content's; ``version`` as the document says; ``changes`` how many values of live policies changed."""
 
     name = "resilient.config.applied"
     __slots__ = ("changes", "digest", "generation", "version")
