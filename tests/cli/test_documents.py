@@ -145,6 +145,16 @@ def test_what_there_is_not(good: Path, key: str, says: str) -> None:
     assert says in done.err
 
 
+def test_a_feature_with_a_rule_is_explained_as_what_it_is_without(good: Path) -> None:
+    good.write_text(
+        GOOD.replace("defaultVariant: full", "defaultVariant: full\n    targeting: {if: [{var: vip}, full]}")
+    )
+    assert run("check", str(good)).exit_code == 0
+    found = documents.explain("recommendations", good, {})
+    assert found.value == "full"
+    assert found.why.endswith("its targeting stands above that, and decides by caller")
+
+
 def test_a_document_that_is_wrong_explains_nothing(good: Path) -> None:
     good.write_text(GOOD.replace("attempts", "atempts"))
     done = run("explain", "payments.retry.attempts", "--document", str(good))
