@@ -17,6 +17,7 @@ from ..core.errors import ConfigError, DocumentError
 from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit
 from ..core.forks import load_unforked
 from ..discovery.dns import Steps
+from ..flags.following import FOLLOWING
 from .log import ERROR, INFO, WARNING, write
 from .snapshot import Snapshot
 from .source import Changing, Directory, Files, Mark
@@ -280,6 +281,7 @@ class Loader:
             f"{self.directory}: {problem}; {in_force}",
             ConfigRejected("config", str(self.directory), reason=reason, generation=old.generation),
         )
+        FOLLOWING.refused(str(problem))
 
     def _recover(self) -> None:
         """What is in force is there again."""
@@ -294,6 +296,7 @@ class Loader:
             f"generation {generation} is there again",
             ConfigRecovered("config", str(self.directory), generation=generation),
         )
+        FOLLOWING.recovered()
 
     @staticmethod
     def _tell(level: int, text: str, event: Event) -> None:

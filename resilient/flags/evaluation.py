@@ -98,4 +98,6 @@ def find(flags: Flags, key: str, given: Mapping[str, Any] | None = None, /) -> F
         )
     if otherwise.degraded:  # a rule that is broken gives back nothing that the level took
         return otherwise
-    return FlagDetails(key, None, None, True, "ERROR", "error", error="GENERAL")
+    return FlagDetails(
+        key, None, None, True, "ERROR", "error", error="GENERAL", metadata=flags.flags[key].metadata
+    )

@@ -100,7 +100,14 @@ class Features:
                 default,
             )
             return FlagDetails(
-                key, default, None, default is not False, "ERROR", "error", error="TYPE_MISMATCH"
+                key,
+                default,
+                None,
+                default is not False,
+                "ERROR",
+                "error",
+                error="TYPE_MISMATCH",
+                metadata=found.metadata,
             )
         if found.level is not None:
             note(key, found.variant)

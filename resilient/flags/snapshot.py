@@ -12,6 +12,9 @@ from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
+Noted = Mapping[str, str | int | float | bool]
+
+_NOTHING: Noted = MappingProxyType({})
 
 OFF = "off"
 """The variant in which a feature does nothing."""
@@ -32,6 +35,7 @@ class FlagDetails(Generic[T]):
         cause: what decided: ``protected``, ``targeting``, ``level:<n>``, ``default``, ``code_default`` or ``error``.
         level: the level at which the ladder has the step that decided; None where none did.
         error: OpenFeature's code, such as ``FLAG_NOT_FOUND``, where the reason is ``ERROR``.
+        metadata: what the document notes of it, with what it notes of the whole set.
     """
 
     key: str
@@ -42,6 +46,7 @@ class FlagDetails(Generic[T]):
     cause: str = "default"
     level: int | None = None
     error: str | None = None
+    metadata: Noted = field(default_factory=lambda: _NOTHING, repr=False, compare=False)
 
     @property
     def degraded(self) -> bool:
@@ -86,7 +91,7 @@ class Flag:
     protected: bool = False
     disabled: bool = False
     rule: Rule | None = None
-    metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    metadata: Noted = field(default_factory=lambda: _NOTHING)
 
     def step_at(self, level: int, /) -> Step | None:
         """The step of the ladder that holds at a level."""
@@ -153,6 +158,10 @@ class Flags:
         object.__setattr__(self, "fixed", fixed)
         object.__setattr__(self, "targeted", {key: _by_rule(flag) for key, flag in asking.items()})
 
+    def rule_of(self, key: str, /) -> object:
+        """What tells the callers of a feature apart; None: nothing does. Two that are equal say the same."""
+        return (self.flags[key].rule, self.targeted[key]) if key in self.targeted else None
+
     def shown(self, level: int, /) -> str:
         """A level as people read it: its number and name."""
         return f"{level} ({self.levels[level]})" if level < len(self.levels) else f"{level}"
@@ -160,16 +169,20 @@ class Flags:
 
 def _details(flag: Flag, step: Step | None) -> FlagDetails[Any]:
     if flag.disabled:
-        return FlagDetails(flag.key, None, reason="DISABLED", cause="code_default")
+        return _to_the_code(flag, "DISABLED")
     variant = flag.default if step is None else step.variant
     if variant is None:
-        return FlagDetails(flag.key, None, reason="DEFAULT", cause="code_default")
+        return _to_the_code(flag, "DEFAULT")
     found = _in_variant(flag, variant)
     if step is not None:
         return replace(found, reason="TARGETING_MATCH", cause=f"level:{step.level}", level=step.level)
     if flag.protected:
         return replace(found, cause="protected")
     return found if flag.rule is None else replace(found, reason="DEFAULT")
+
+
+def _to_the_code(flag: Flag, reason: str) -> FlagDetails[Any]:
+    return FlagDetails(flag.key, None, reason=reason, cause="code_default", metadata=flag.metadata)
 
 
 def _by_rule(flag: Flag) -> Table:
@@ -181,4 +194,14 @@ def _by_rule(flag: Flag) -> Table:
 
 def _in_variant(flag: Flag, variant: str) -> FlagDetails[Any]:
     value = flag.variants[variant]
-    return FlagDetails(flag.key, value, variant, value if isinstance(value, bool) else variant != OFF)
+    enabled = value if isinstance(value, bool) else variant != OFF
+    return FlagDetails(flag.key, value, variant, enabled, metadata=flag.metadata)
+
+
+def changed(old: Flags, new: Flags, /) -> list[str]:
+    """The features that are another thing than before, at least for some callers."""
+    return [
+        key
+        for key in dict.fromkeys([*old.table, *new.table])
+        if old.table.get(key) != new.table.get(key) or old.rule_of(key) != new.rule_of(key)
+    ]
