@@ -14,6 +14,7 @@ from ..core.pipeline import is_async, refuse_generators
 from ..policies.fallback.state import maker
 from .context import note
 from .evaluation import find
+from .evaluations import EVALUATIONS
 from .snapshot import FlagDetails
 from .state import STATE, in_force, unknown
 
@@ -231,6 +232,8 @@ def _synchronous(fn: Callable[..., Any], site: _Site) -> Callable[..., Any]:
             return fn(*args, **kwargs)
         flags = in_force()
         found = flags.fixed.get(feature) or find(flags, feature)
+        if EVALUATIONS.on:
+            EVALUATIONS.tell(feature, found)
         run = site.enter(found)
         if run is None:
             result = fn(*args, **kwargs)
@@ -258,6 +261,8 @@ def _asynchronous(fn: Callable[..., Any], site: _Site) -> Callable[..., Coroutin
             return await fn(*args, **kwargs)
         flags = in_force()
         found = flags.fixed.get(feature) or find(flags, feature)
+        if EVALUATIONS.on:
+            EVALUATIONS.tell(feature, found)
         run = site.enter(found)
         if run is None:
             return await fn(*args, **kwargs)

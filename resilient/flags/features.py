@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar, overload
 from ..core.errors import PolicyError
 from .context import Collecting, note, noted
 from .evaluation import find, within
+from .evaluations import EVALUATIONS
 from .snapshot import FlagDetails
 from .state import STATE, in_force, unknown
 
@@ -43,6 +44,8 @@ class Features:
         """
         flags = in_force()
         found = flags.fixed.get(key) or find(flags, key, context)
+        if EVALUATIONS.on:
+            EVALUATIONS.tell(key, found)
         if found is None or found.variant is None:
             return _own(found, key, default)
         if found.level is not None:
@@ -59,6 +62,8 @@ class Features:
         """
         flags = in_force()
         found = flags.fixed.get(key) or find(flags, key, context)
+        if EVALUATIONS.on:
+            EVALUATIONS.tell(key, found)
         if found is None or found.variant is None:
             return _own(found, key, default)
         if found.level is not None:
@@ -82,6 +87,12 @@ class Features:
 
         An object (a dict) is the caller's own copy.
         """
+        found = self._details(key, default, context)
+        if EVALUATIONS.on:
+            EVALUATIONS.tell(key, found)
+        return found
+
+    def _details(self, key: str, default: Any, context: Mapping[str, Any] | None) -> FlagDetails[Any]:
         flags = in_force()
         found = flags.fixed.get(key) or find(flags, key, context)
         if found is None:
