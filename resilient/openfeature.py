@@ -29,6 +29,7 @@ except ModuleNotFoundError as exc:
 from .config.center import CENTER
 from .config.features import features
 from .core.errors import ConfigError
+from .core.forks import tell_after_fork
 from .core.options import Rule
 from .flags.evaluation import TARGETING_KEY
 from .flags.following import FOLLOWING
@@ -86,6 +87,10 @@ class Provider(AbstractProvider):
         self._state = ""  # guarded by _lock; empty: the SDK initializes, and says itself what comes of it
         self._problem = ""  # guarded by _lock
         self._heard = threading.Event()
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.RLock()
 
     def get_metadata(self) -> Metadata:
         return Metadata("resilient")

@@ -45,11 +45,12 @@ class FlagdRule:
         context = EvaluationContext(
             attributes.get(TARGETING_KEY), {**attributes, "degradation": {"level": level}}
         )
+        before = _ASKED.key  # a handler of the log may ask for a feature
         _ASKED.key = "" if tried else self.key
         try:
             return variant_named(targeting(self.key, self.logic, context))
         finally:
-            _ASKED.key = None
+            _ASKED.key = before
 
 
 class _Asked(threading.local):

@@ -13,12 +13,19 @@ from reprlib import repr as shown
 from typing import Any, NamedTuple
 
 from ..core.forks import load_unforked
-from .reading import Pointer, Reading
+from .reading import MOST_PROBLEMS, Pointer, Reading
 from .snapshot import Rule
 
 DEEPEST = 64
+MOST_PARTS = 10_000
+"""Values and operators of one rule, with what it refers to: about as many microseconds for each read."""
+MOST_OF_ALL = 1_000_000
+"""The same of all rules together: each is asked once when the document is read."""
 MOST_WEIGHT = 2**31 - 1
 """All weights of a ``fractional`` together."""
+
+MOST_NAMES = 300
+"""Among more a similar one is not looked for."""
 
 EVALUATORS = "$evaluators"
 _REF = "$ref"
@@ -109,6 +116,8 @@ class Rules:
     def __init__(self, read: Reading) -> None:
         self._read = read
         self._shared: dict[str, Any] = {}
+        self._sizes: dict[str, int] = {}  # of shared rules
+        self._parts = self._all = 0  # of the rule that is read, and of those before it
         self._in_shared = False
         self._make: Callable[[str, dict[str, Any]], Rule] | None = None
         self._told = False
@@ -119,7 +128,9 @@ class Rules:
         for name, rule in (self._read.object(raw, (EVALUATORS,)) or {}).items():
             place = (EVALUATORS, name)
             if self._read.object(rule, place) is not None:
+                self._parts = 0
                 self._shared[name] = self._operation(rule, place)
+                self._sizes[name] = self._parts
         self._in_shared = False
 
     def rule(
@@ -131,7 +142,9 @@ class Rules:
             instead = '{"if": [{"$ref": "vip"}, "full", null]}'
             self._wrong("a $ref stands inside a rule, and is none itself", pointer, instead)
             return None
+        self._parts = 0
         logic = self._operation(raw, pointer)
+        self._check_size(key, pointer)
         if len(self._read.problems) == before:
             self._check_results(key, logic, variants, pointer)
         if len(self._read.problems) > before or not self._has_evaluator(key, pointer):
@@ -140,6 +153,18 @@ class Rules:
         rule = self._make(key, logic)
         self._try(rule, variants, pointer)
         return rule
+
+    def _check_size(self, key: str, pointer: Pointer) -> None:
+        above = self._all <= MOST_OF_ALL
+        self._all += self._parts
+        if self._parts > MOST_PARTS:
+            message = f"the rule of {key!r} has {self._parts:,} parts, with what it refers to"
+            self._wrong(
+                message, pointer, f"at most {MOST_PARTS:,}: compare with an attribute that says the same"
+            )
+        elif above and self._all > MOST_OF_ALL:
+            message = f"with that of {key!r} all rules have more than {MOST_OF_ALL:,} parts together"
+            self._wrong(message, pointer, "fewer")
 
     def _has_evaluator(self, key: str, pointer: Pointer) -> bool:
         if self._make is None and not self._told:
@@ -187,20 +212,27 @@ class Rules:
                 continue
             told.add(name)
             names = [*variants]
-            near = difflib.get_close_matches(name, names, 1)
+            near = self._near(name, names)
             self._read.wrong(
                 f"the rule of {key!r} may give {name!r}, which is no variant",
                 place,
                 f"one of {', '.join(names[:10])}, or null",
-                meant=near[0] if near else None,
+                meant=near,
             )
 
     # ----------------------------------------------------------------------------------------------- operations
     def _wrong(self, message: str, pointer: Pointer, instead: str, *, meant: str | None = None) -> None:
         self._read.wrong(message, pointer, instead, meant=meant)
 
+    def _near(self, word: str, names: list[str]) -> str | None:
+        """The name that is probably meant; not looked for among very many, nor for what nobody will be shown."""
+        if len(names) > MOST_NAMES or len(self._read.problems) >= MOST_PROBLEMS:
+            return None
+        return next(iter(difflib.get_close_matches(word, names, 1)), None)
+
     def _value(self, raw: Any, at: Pointer) -> Any:
         """Anything that has a value, with what it refers to in place of the reference."""
+        self._parts += 1
         if isinstance(raw, dict):
             return self._reference(raw, at) if _REF in raw else self._operation(raw, at)
         if isinstance(raw, list):
@@ -215,14 +247,15 @@ class Rules:
             # flagd puts them in by one pass over the text: what a second one would find depends on the language.
             self._wrong("a rule in $evaluators refers to another", at, "that one's rule itself")
         elif name not in self._shared:
-            near = difflib.get_close_matches(name, [*self._shared], 1)
+            near = self._near(name, [*self._shared])
             self._wrong(
                 f"there is no {name!r} in $evaluators",
                 at,
                 f"one of {', '.join([*self._shared][:10])}" if self._shared else "the rule itself",
-                meant=f'{{"$ref": "{near[0]}"}}' if near else None,
+                meant=f'{{"$ref": "{near}"}}' if near else None,
             )
         else:
+            self._parts += self._sizes[name]
             return self._shared[name]
         return None
 
@@ -235,13 +268,13 @@ class Rules:
             return None
         ((name, args),) = raw.items()
         if name not in OPERATORS:
-            near = difflib.get_close_matches(str(name), sorted(OPERATORS), 1)
+            near = self._near(str(name), sorted(OPERATORS))
             known = "an operator of flagd's, such as if, in, ==, starts_with or fractional"
-            self._wrong(
-                f"there is no operator {shown(name)}", (*at, name), known, meant=near[0] if near else None
-            )
+            self._wrong(f"there is no operator {shown(name)}", (*at, name), known, meant=near)
             return None
         place = (*at, name)
+        if name == "reduce":
+            self._check_growth(args, place)
         if name in LISTS:
             return {name: self._list(name, args, LISTS[name], place)}
         return {name: getattr(self, _SPECIAL[name])(name, args, place)}
@@ -255,6 +288,17 @@ class Rules:
             self._wrong(f"{name} takes a list of {arity}, and {shown(raw)} is none", at, "[...]")
             return raw
         return self._value(raw, at)
+
+    def _check_growth(self, args: Any, at: Pointer) -> None:
+        """A ``reduce`` that puts its accumulator into itself twice doubles it with each item: sixty fill any memory."""
+        body = list(_inside(args[1])) if isinstance(args, list) and len(args) > 1 else []
+        kept = [each["var"] for each in body if "var" in each and _is_accumulator(each["var"])]
+        if len(kept) > 1 and any(each.keys() & _GROWING for each in body):
+            self._wrong(
+                "the reduce puts its accumulator into itself more than once, and would grow without bound",
+                at,
+                '{"var": "accumulator"} once',
+            )
 
     def _negation(self, name: str, raw: Any, at: Pointer) -> Any:
         return self._list(name, raw, ONE, at) if isinstance(raw, list) else self._value(raw, at)
@@ -350,6 +394,25 @@ class Rules:
             return raw
         parts = [self._value(raw[0], (*at, 0))]
         return parts if len(raw) == 1 else [*parts, self._plain(weight, (*at, 1))]
+
+
+_GROWING = {"cat", "merge", "*"}
+
+
+def _inside(raw: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a rule."""
+    found = [raw]
+    while found:
+        each = found.pop()
+        if isinstance(each, dict):
+            yield each
+        found += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+
+
+def _is_accumulator(name: Any) -> bool:
+    """Whether a variable is, or may be, the accumulator or what holds it."""
+    name = name[0] if isinstance(name, list) and name else name
+    return not isinstance(name, str) or name in ("", "accumulator") or name.startswith("accumulator.")
 
 
 def _is_number(raw: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import subprocess
 import sys
 from typing import Any
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from resilient.core.errors import DocumentError
 from resilient.flags.document import parse_flags
-from resilient.flags.rules import DEEPEST, LISTS, MOST_WEIGHT, OPERATORS
+from resilient.flags.reading import MOST_PROBLEMS
+from resilient.flags.rules import DEEPEST, LISTS, MOST_NAMES, MOST_PARTS, MOST_WEIGHT, OPERATORS
 from tests.flags.documents import document, flag, switch
 
 VIP = {"in": [{"var": "tier"}, ["gold", "platinum"]]}
@@ -138,6 +140,70 @@ def test_a_rule_that_nests_too_deep_is_refused_and_breaks_nothing() -> None:
     ((at, told),) = wrong(with_rule(rule))
     assert "nests deeper" in told
     assert len(at.split("/")) <= DEEPEST + 2
+
+
+def test_a_rule_of_too_many_parts() -> None:
+    many = {"in": [{"var": "account"}, [*range(MOST_PARTS)]]}
+    ((at, told),) = wrong(with_rule({"if": [many, "full"]}))
+    assert at == AT
+    assert "has 10,007 parts, with what it refers to; write at most 10,000" in told
+    ((_, told),) = wrong(with_rule({"if": [{"$ref": "many"}, "full"]}, evaluators={"many": many}))
+    assert "parts, with what it refers to" in told
+
+
+def test_rules_of_too_many_parts_together() -> None:
+    """A hundred kilobytes, and each read of the document would take minutes."""
+    half = {"in": [{"var": "account"}, [*range(MOST_PARTS // 2)]]}
+    tree = with_rule({"if": [{"$ref": "half"}, "full"]}, evaluators={"half": half})
+    tree["flags"] = {f"f{number}": tree["flags"]["a"] for number in range(1_000)}
+    ((at, told),) = wrong(tree)
+    assert at == "flags/f199/targeting"
+    assert "all rules have more than 1,000,000 parts together" in told
+
+
+def test_similar_names_are_looked_for_a_few_times_among_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def look(word: str, *_: Any) -> list[str]:
+        asked.append(word)
+        return []
+
+    monkeypatch.setattr(difflib, "get_close_matches", look)
+    tree = with_rule(
+        {"if": [*({"$ref": f"vap{number}"} for number in range(1_000))]}, evaluators={"vip": VIP}
+    )
+    wrong(tree)
+    assert len(asked) == MOST_PROBLEMS
+    asked.clear()
+    wrong(tree | {"$evaluators": {f"vip{number}": VIP for number in range(MOST_NAMES + 1)}})
+    assert asked == []
+
+
+def test_a_deep_body_of_a_reduce_breaks_nothing() -> None:
+    body: Any = {"var": "current"}
+    for _ in range(5_000):
+        body = {"!": body}
+    ((_, told),) = wrong(with_rule({"if": [{"reduce": [[1], body, 1]}, "full"]}))
+    assert "nests deeper" in told
+
+
+@pytest.mark.parametrize("operator", ["cat", "merge", "*"])
+@pytest.mark.parametrize("twice", ["accumulator", ["accumulator", 1], "", {"cat": ["accu", "mulator"]}])
+def test_a_reduce_that_would_fill_the_memory(operator: str, twice: Any) -> None:
+    """It is asked once when it is read: that must not be what ends the process."""
+    body = {operator: [{"var": "accumulator"}, {"var": twice}]}
+    rule = {"if": [{"reduce": [[*range(60)], body, 2]}, "full"]}
+    ((at, told),) = wrong(with_rule(rule))
+    assert at == f"{AT}/if/0/reduce"
+    assert "would grow without bound" in told
+
+
+def test_a_reduce_that_grows_by_what_it_is_given() -> None:
+    largest = {
+        "reduce": [{"var": "n"}, {"if": [{">": [{"var": "accumulator"}, 1]}, {"var": "accumulator"}, 2]}, 0]
+    }
+    product = {"reduce": [[1, 2, 3], {"*": [{"var": "current"}, {"var": "accumulator"}]}, 1]}
+    parse_flags(with_rule({"if": [{"or": [largest, product]}, "full"]}))
 
 
 def test_a_protected_feature_has_no_rule() -> None:
