@@ -1,17 +1,21 @@
-"""Reading a flag, and a call of a degradable function, at the normal level.
+"""Reading a flag, static and by caller, and a call of a degradable function, at the normal level.
 
 The flag bears the name of the argument that every contender is called with: reading it is the call. Beside it a client
-of OpenFeature with its provider in memory: the flag is as static there.
+of OpenFeature with its provider in memory: the flag is as static there. Flags by caller stand beside the evaluator that
+is behind both.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from openfeature import api
+from openfeature.contrib.tools.flagd.core import FlagdCore
+from openfeature.evaluation_context import EvaluationContext
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
-from benchmarks.measure import ARGUMENT, Contender, Outcome, Settings, Spread, looped, race
+from benchmarks.measure import ARGUMENT, Contender, Outcome, Race, Settings, Spread, looped, race
 from resilient import degradable, features
 from resilient.testing import feature_flags
 
@@ -28,6 +32,13 @@ DOCUMENT = {
 }
 
 
+RULES = {
+    "rule": {"if": [{"in": [{"var": "tier"}, ["gold", "platinum"]]}, "off", None]},
+    "fractional": {"fractional": [["on", 50], ["off", 50]]},
+}
+CALLER = {"targetingKey": "account-7", "tier": "gold"}
+
+
 def work(sku: str) -> str:
     return sku
 
@@ -42,6 +53,29 @@ def openfeature() -> Any:
         return client.get_boolean_value(key, False)
 
     return read
+
+
+def by_caller(name: str, settings: Settings) -> tuple[Race, Spread]:
+    """Reading the flag with a rule, by us and by FlagdCore alone, and what the first takes over the second."""
+    flag = DOCUMENT["flags"][ARGUMENT] | {"targeting": RULES[name]}
+    core = FlagdCore()
+    core.set_flags(json.dumps({"flags": {ARGUMENT: flag}}))
+    who = EvaluationContext(CALLER["targetingKey"], {**CALLER, "degradation": {"level": 0}})
+
+    def alone(key: str) -> bool:
+        return core.resolve_boolean_value(key, True, who).value
+
+    with feature_flags({**DOCUMENT, "flags": {ARGUMENT: flag}}), features.context(CALLER):
+        assert alone(ARGUMENT) is features.enabled(ARGUMENT), "both give the caller the same"
+        reads = race(
+            [
+                Contender("FlagdCore", "the evaluator alone", looped(alone)),
+                Contender("resilient: enabled", "the same rule", looped(features.enabled)),
+            ],
+            settings,
+            bare="FlagdCore",
+        )
+    return reads, _microseconds(reads.seconds("resilient: enabled"))
 
 
 def measure(settings: Settings) -> Outcome:
@@ -66,12 +100,18 @@ def measure(settings: Settings) -> Outcome:
             settings,
             bare="bare call",
         )
+    tables = {"flags: a read": reads, "flags: a degradable function": calls}
+    over: dict[str, Spread] = {}
+    for name in RULES:
+        tables[f"flags: a read, {name}"], over[name] = by_caller(name, settings)
     values = {
         "flags.read": _microseconds(reads.seconds("resilient: enabled")),
         "flags.call": _microseconds(calls.seconds("resilient: degradable")),
+        "flags.rule": over["rule"],
+        "flags.fractional": over["fractional"],
         "flags.openfeature": reads.ratio("OpenFeature, in memory", "resilient: enabled"),
     }
-    return Outcome(values, {"flags: a read": reads, "flags: a degradable function": calls})
+    return Outcome(values, tables)
 
 
 def _microseconds(value: Spread) -> Spread:

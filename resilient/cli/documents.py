@@ -209,6 +209,8 @@ def explain(key: str, path: Path, environ: Mapping[str, str]) -> Explained:
         details = flags.table[key]
         place = str(snapshot.sources.place(("flags", key)))
         why = f"variant {details.variant}: {details.cause}, at level {flags.shown(flags.level)}"
+        if key in flags.targeted:
+            why += "; its targeting stands above that, and decides by caller"
         return Explained(key, details.value, "document", place, why)
     if "." not in key:
         raise ConfigError(

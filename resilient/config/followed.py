@@ -28,9 +28,14 @@ class Followed(NamedTuple):
     source: Source | None = None
 
     @property
+    def document(self) -> Source | Path | None:
+        """Where the config document comes from; None: from nowhere."""
+        return next((each for each in (self.source, self.directory, self.bundled) if each is not None), None)
+
+    @property
     def anything(self) -> bool:
         """Whether there is a document to look for."""
-        return any(each is not None for each in (self.directory, self.emergency, self.bundled, self.source))
+        return self.document is not None or self.emergency is not None
 
     def else_environment(self) -> Followed:
         """With what the environment says, where this says nothing."""

@@ -16,6 +16,7 @@ from ..core.clock import SYSTEM_CLOCK, Clock
 from ..core.errors import ConfigError, DocumentError
 from ..core.forks import load_unforked
 from ..discovery.dns import Steps
+from ..flags.following import FOLLOWING
 from .cache import Cache
 from .feed import BUNDLED, CACHE, DOCUMENT, FAILED, Feed
 from .feed import Status as Status
@@ -163,6 +164,7 @@ class Loader:
         self._ended = ended
         self._undo = undo
         self._due = float("-inf")
+        self._told: object = ...  # what is wrong with the document, to who follows the flags; None: nothing
 
     def __str__(self) -> str:
         return str(self._main)
@@ -226,6 +228,7 @@ class Loader:
         for feed in self._feeds:
             feed.forget()
         self._main.refuse(_fault(exc), repr(exc))
+        self._tell_followers()
         self.finish(None)
         self._ended()
 
@@ -275,6 +278,21 @@ class Loader:
             if self._main.good is None and not self._stood_in:
                 self._stand_in()
                 self._stood_in = True
+        self._tell_followers()
+
+    def _tell_followers(self) -> None:
+        """Who follows the flags hears how the document stands, once what is to be in force is."""
+        status = self._main.status
+        problem = None if status.problem is None else str(status.problem)
+        if problem == self._told or self.dropped:
+            return
+        if problem is not None:
+            FOLLOWING.refused(problem)
+        elif status.generation:
+            FOLLOWING.recovered()
+        else:
+            return
+        self._told = problem
 
     def _stand_in(self) -> None:
         """There is no good document yet: what was kept of an earlier process, else what came with the image."""

@@ -79,8 +79,7 @@ class Pushed:
         tell_after_fork(self)
 
     def __str__(self) -> str:
-        kind = type(self._source)
-        return kind.__name__ if kind.__str__ is object.__str__ else str(self._source)
+        return name_of(self._source)
 
     def after_fork(self) -> None:
         self._thread = None
@@ -161,6 +160,12 @@ class Pushed:
         self._heard = Heard(number + 1, answer)
         self.answered.set()
         self._nudge()
+
+
+def name_of(source: object, /) -> str:
+    """What it is called, for people: as it says itself, else its class."""
+    kind = type(source)
+    return kind.__name__ if kind.__str__ is object.__str__ else str(source)
 
 
 def _files(content: object, revision: object) -> Files:

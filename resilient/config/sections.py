@@ -26,5 +26,5 @@ def _schema() -> dict[str, Any]:
 
 
 SECTIONS: tuple[Section, ...] = (
-    Section(frozenset({"flags", "degradation"}), _flags, publish, _schema, NOTHING),
+    Section(frozenset({"flags", "$evaluators", "degradation"}), _flags, publish, _schema, NOTHING),
 )

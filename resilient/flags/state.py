@@ -13,7 +13,8 @@ from typing import Any
 from ..core.errors import PolicyError
 from ..core.events import RUNTIME, FeatureChanged, FeatureUnknown, LevelChanged, emit, logger
 from ..core.forks import tell_after_fork
-from .snapshot import FlagDetails, Flags
+from .following import FOLLOWING
+from .snapshot import FlagDetails, Flags, changed
 
 MOST_COMPLAINTS = 100
 """Lines in the log about features that the document and the code see differently, until another is published; and as
@@ -99,6 +100,7 @@ def publish(flags: Flags, /) -> None:
         raise PolicyError(
             f"publish: {type(flags).__name__} is not Flags; write publish(parse_flags(document))"
         )
+    published = STATE.flags
     old = STATE.replace(flags)
     changes = list(_changes(old, flags))
     if old.level != flags.level:
@@ -122,6 +124,10 @@ def publish(flags: Flags, /) -> None:
                     cause="code_default" if now is None else now.cause,
                 )
             )
+    if STATE.ready:
+        FOLLOWING.published(changed(published, flags))
+    else:
+        FOLLOWING.withdrawn(changed(published, flags))
 
 
 Change = tuple[FlagDetails[Any] | None, FlagDetails[Any] | None, str]

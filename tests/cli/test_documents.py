@@ -148,6 +148,18 @@ def test_what_there_is_not(good: Path, key: str, says: str) -> None:
     assert says in done.err
 
 
+def test_a_feature_with_a_rule_is_explained_as_what_it_is_without(good: Path) -> None:
+    rule = "    targeting: {if: [{var: vip}, full]}\n"
+    good.write_text(GOOD.replace("    metadata: {degrade", f"{rule}    metadata: {{degrade"))
+    assert documents.check(good).good
+    found = documents.explain("recommendations", good, {})
+    assert found.why.endswith("level 1 (sale)"), "at the last level it has no say"
+    good.write_text(good.read_text().replace("level: sale", "level: normal"))
+    found = documents.explain("recommendations", good, {})
+    assert found.value == "full"
+    assert found.why.endswith("its targeting stands above that, and decides by caller")
+
+
 def test_a_document_that_is_wrong_explains_nothing(good: Path) -> None:
     good.write_text(GOOD.replace("attempts", "atempts"))
     done = run("explain", "payments.retry.attempts", "--document", str(good))
