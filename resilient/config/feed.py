@@ -96,6 +96,7 @@ class Feed:
             return None  # the next look is soon
         except ConfigError as exc:
             self.refuse(exc, str(exc))
+            self.forget()  # what was read before may be what is there next
             return None
         if self.good is not None and files.digest == self.good.digest:
             self._recover()
