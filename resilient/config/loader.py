@@ -145,7 +145,7 @@ class Loader:
         self.dropped = False
         self.failed = False
         self.has_document = directory is not None or source is not None
-        self.pushed = Pushed(source, self._nudge) if source is not None else None
+        self.pushed = Pushed(source, self._nudge, clock) if source is not None else None
         self.snapshot: Snapshot | None = None
         self.asleep = True
         self._lock = threading.RLock()

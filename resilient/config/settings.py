@@ -96,10 +96,11 @@ def configure(
         raise ConfigError(f"configure: required={required!r} must be True or False; write required=True")
     if source is not None and not all(callable(getattr(source, each, None)) for each in ("read", "wait")):
         raise ConfigError(
-            f"configure: source={source!r} must have read() and wait(revision, timeout), as resilient.config.Source"
+            f"configure: the source {_class(source)} must have read() and wait(revision, timeout), "
+            "as resilient.config.Source"
         )
     if source is not None and directory is not None:
-        raise ConfigError(f"configure: directory={directory!r} and source={source!r}; name one of them")
+        raise ConfigError(f"configure: directory={directory!r} and source={_class(source)}; name one of them")
     followed = Followed(
         _path("directory", directory, "/etc/resilient"),
         _path("emergency", emergency, "/etc/resilient-emergency"),
@@ -111,6 +112,11 @@ def configure(
     CENTER.use(followed)
     if required:
         CENTER.require(_STARTUP)
+
+
+def _class(source: object) -> str:
+    """All that is said of it: its `repr` may have a credential."""
+    return source.__qualname__ if isinstance(source, type) else type(source).__qualname__
 
 
 def _path(field: str, given: str | os.PathLike[str] | None, example: str) -> Path | None:

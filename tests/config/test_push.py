@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 
 from resilient import ConfigError, DocumentError, configure, standard
 from resilient.config import Source, load, status
+from resilient.config.feed import Feed
 from resilient.config.push import LONGEST_PAUSE, LONGEST_WAIT, Pushed
 from resilient.config.source import MOST_BYTES, Changing
+from resilient.testing import ManualClock
 
 from .test_center import eventually, program
 from .test_loader import attempts
@@ -50,6 +54,11 @@ class Centre:
             self.content, self.error = content, error
             self.number += 1
             self.changed.notify_all()
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
 
 
 class Stepped(Centre):
@@ -185,6 +194,73 @@ class TestSteps:
 
         assert str(Pushed(Named())) == "https://config.shop.svc"
 
+    def test_a_name_that_cannot_be_said_is_the_class(self) -> None:
+        class Named(Stepped):
+            def __str__(self) -> str:
+                raise ValueError
+
+        assert str(Pushed(Named())) == "Named"
+
+    def test_a_centre_that_hangs_is_told_and_what_it_said_stays(self) -> None:
+        clock = ManualClock()
+        seen: list[tuple[str, str]] = []
+
+        class Hangs(Stepped):
+            def wait(self, revision: str, timeout: float) -> None:
+                for seconds in (150.0, 1.0, 600.0):
+                    clock.advance(seconds)
+                    feed.look()
+                    seen.append((feed.status.state, str(feed.status.problem)))
+
+        pushed = Pushed(Hangs(), clock=clock)
+        feed = Feed(pushed)
+        pushed.step()
+        files = feed.look()
+        assert files is not None
+        feed.accept(files, None, 0)
+        feed.dealt_with()
+        pushed.step()
+        silent = ("stale", "has not answered for 150 s")
+        assert seen == [("ready", "None"), silent, silent]
+        feed.look()
+        assert (feed.status.state, feed.status.problem) == ("ready", None), "it has answered"
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (ValueError("<html>\n" + "x" * 10**6), "ValueError: <html> " + "x" * 293 + "..."),
+            (Unspeakable(), "Unspeakable: and its text ValueError"),
+        ],
+    )
+    def test_what_a_call_raises_is_told_in_a_line(
+        self, error: Exception, said: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        centre = Stepped()
+        pushed = Pushed(centre)
+        pushed.step()
+        centre.error = error
+        pushed.step()
+        pushed.step()
+        with pytest.raises(DocumentError) as caught:
+            pushed.read()
+        assert str(caught.value) == f"cannot be read: {said}"
+        assert [each.message for each in caplog.records] == [
+            f"config: Stepped: wait() raised {said}; it is read instead"
+        ]
+
+    def test_a_long_poll_that_breaks_with_another_text_each_time_is_told_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        centre = Stepped()
+        pushed = Pushed(centre)
+        pushed.step()
+        for number in range(5):
+            centre.error = TimeoutError(f"request {number}")
+            pushed.step()
+            centre.error = None
+            pushed.step()
+        assert len(caplog.records) == 1
+
 
 @pytest.fixture
 def centre(monkeypatch: pytest.MonkeyPatch) -> Iterator[Centre]:
@@ -282,15 +358,32 @@ class TestProcess:
     def test_a_thread_that_ended_is_begun_again(
         self, centre: Centre, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        def ends(pushed: Pushed) -> float:
+            raise MemoryError
+
         monkeypatch.setattr(threading, "excepthook", lambda _: None)
         pipeline = standard("payments")
         configure(source=centre)
         load()
         (thread,) = [each for each in threading.enumerate() if each.name == "resilient-source"]
-        centre.say(attempts(5), SystemExit())  # type: ignore[arg-type]  # what ends a thread
-        thread.join(20)
+        with monkeypatch.context() as patched:
+            patched.setattr(Pushed, "step", ends)
+            centre.say(attempts(5))
+            thread.join(20)
         centre.say(attempts(6))
         eventually(lambda: pipeline["retry"].options.attempts == 6)
+
+    @pytest.mark.parametrize("raised", [SystemExit(), asyncio.CancelledError(), Unspeakable()])
+    def test_whatever_a_call_raises_is_told_and_ends_no_thread(
+        self, centre: Centre, raised: Exception
+    ) -> None:
+        configure(source=centre)
+        load()
+        (thread,) = [each for each in threading.enumerate() if each.name == "resilient-source"]
+        centre.say(attempts(5), raised)
+        eventually(lambda: f"cannot be read: {type(raised).__name__}: " in str(status().problem))
+        assert thread.is_alive()
+        assert status().state == "stale"
 
     def test_where_no_thread_can_be_started_it_is_told(
         self, centre: Centre, monkeypatch: pytest.MonkeyPatch
@@ -328,6 +421,25 @@ class TestProcess:
     def test_one_of_the_two_is_followed(self, centre: Centre) -> None:
         with pytest.raises(ConfigError, match="name one of them"):
             configure("/etc/resilient", source=centre)
+
+    def test_no_credential_of_a_source_is_in_an_error(self) -> None:
+        @dataclass
+        class Half:
+            token: str
+
+        @dataclass
+        class Whole(Half):
+            def read(self) -> tuple[bytes, str]:
+                raise NotImplementedError
+
+            def wait(self, revision: str, timeout: float) -> None:
+                raise NotImplementedError
+
+        with pytest.raises(ConfigError, match=r"source .*Half must have read\(\)") as half:
+            configure(source=Half("s3cret"))  # type: ignore[arg-type]  # as a wrong one is
+        with pytest.raises(ConfigError, match=r"source=.*Whole; name one of them") as whole:
+            configure("/etc/resilient", source=Whole("s3cret"))
+        assert "s3cret" not in f"{half.value} {whole.value} {Pushed(Whole('s3cret'))}"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
