@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from ..core.forks import tell_after_fork
@@ -17,6 +20,8 @@ from .source import MOST_BYTES, Files, digest_of
 
 NAME = "resilient-last-good.json"
 _MOST = 8 * MOST_BYTES  # JSON writes some bytes as six
+_BEGUN = (".resilient-", ".tmp")
+_ABANDONED = 3600.0  # seconds after which nobody writes at it any more
 
 
 class Cache:
@@ -25,7 +30,8 @@ class Cache:
     Args:
         directory: writable, of this service alone; made where it is missing.
 
-    Readable by nobody but the user of the process (0600).
+    Readable by nobody but the user of the process (0600). What another user could have written is not read: whoever
+    writes it steers the service.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -46,9 +52,7 @@ class Cache:
     def read(self) -> Files | None:
         """What was kept; None where there is nothing, or nothing that is whole."""
         try:
-            descriptor = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
-                kept = json.loads(file.read(_MOST))
+            kept = json.loads(self._content())
             content = {name: text.encode() for name, text in kept["files"].items()}
             if not content or digest_of(content) != kept["digest"]:
                 raise ValueError("it is not what was written")
@@ -58,6 +62,19 @@ class Cache:
         except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as exc:
             self._tell(f"{self} is not used: {type(exc).__name__}: {exc}")
             return None
+
+    def _content(self) -> bytes:
+        descriptor = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise ValueError("it is no file")
+            if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise ValueError("another user may have written it")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(_MOST)
+        finally:
+            os.close(descriptor)
 
     def keep(self, files: Files) -> None:
         """Write it, in a thread that ends when it has; of several that come meanwhile, the last."""
@@ -84,13 +101,15 @@ class Cache:
                     return
             try:
                 self._write(files)
-            except OSError as exc:
-                self._tell(f"{self} is not written, and a start without a document will not have it: {exc}")
+            except Exception as exc:  # a thread that ended would never write again
+                self._tell(f"{self} is not written, and a start without a document will not have it: {exc!r}")
 
     def _write(self, files: Files) -> None:
         texts = {name: content.decode() for name, content in files.content.items()}
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, made = tempfile.mkstemp(".tmp", ".resilient-", self._file.parent)  # 0600
+        self._sweep()
+        before, after = _BEGUN
+        descriptor, made = tempfile.mkstemp(after, before, self._file.parent)  # 0600
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump({"digest": files.digest, "files": texts}, file)
@@ -100,6 +119,14 @@ class Cache:
         except BaseException:
             os.unlink(made)  # noqa: PTH108
             raise
+
+    def _sweep(self) -> None:
+        """What processes have left that were killed while they wrote: on a volume it would add up."""
+        before, after = _BEGUN
+        for each in self._file.parent.glob(f"{before}*{after}"):
+            with suppress(OSError):  # another process does the same
+                if time.time() - each.lstat().st_mtime > _ABANDONED:
+                    each.unlink()
 
     def _tell(self, text: str) -> None:
         """Each thing once, until there is another."""

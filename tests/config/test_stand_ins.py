@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from resilient.core.registry import Registry
 from resilient.flags.state import NOTHING, STATE, publish
 from resilient.testing import KubeletVolume, ManualClock, capture_events
 
+from .test_center import program
 from .test_loader import attempts
 
 TEXTS = {"a.json": attempts(4), "b.yaml": "\ufeffmetadata: {version: 中文}\r\n...\n"}
@@ -139,6 +141,94 @@ class TestCache:
         disk.mkdir()
         make(disk / NAME)
         assert Cache(disk).read() is None
+
+    def test_what_is_no_file_leaves_no_descriptor(self, disk: Path) -> None:
+        (disk / NAME).mkdir(parents=True)
+        before = sorted(Path("/proc/self/fd").iterdir())
+        assert Cache(disk).read() is None
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+    @pytest.mark.parametrize("mode", [0o620, 0o602])
+    def test_what_others_may_write_is_none(
+        self, disk: Path, mode: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cache = Cache(disk)
+        cache.keep(files(TEXTS))
+        written(cache)
+        (disk / NAME).chmod(mode)
+        caplog.set_level(logging.INFO)
+        assert cache.read() is None
+        assert "is not used: ValueError: another user may have written it" in caplog.text
+
+    def test_what_another_user_has_written_is_none(self, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        cache = Cache(disk)
+        cache.keep(files(TEXTS))
+        written(cache)
+        monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+        assert cache.read() is None
+
+    def test_a_link_is_replaced_and_what_it_leads_to_stays(self, disk: Path, tmp_path: Path) -> None:
+        other = tmp_path / "other"
+        other.write_text("precious")
+        disk.mkdir()
+        (disk / NAME).symlink_to(other)
+        cache = Cache(disk)
+        cache.keep(files(TEXTS))
+        written(cache)
+        assert cache.read() == files(TEXTS)
+        assert other.read_text() == "precious"
+
+    def test_what_a_killed_process_has_begun_is_taken_away_and_no_other(self, disk: Path) -> None:
+        disk.mkdir()
+        for name, age in {".resilient-old.tmp": 4000, ".resilient-new.tmp": 60, "other.tmp": 4000}.items():
+            (disk / name).touch()
+            os.utime(disk / name, (time.time() - age,) * 2)
+        (disk / ".resilient-loop.tmp").symlink_to(".resilient-loop.tmp")
+        cache = Cache(disk)
+        cache.keep(files(TEXTS))
+        written(cache)
+        left = {each.name for each in disk.iterdir()}
+        assert left == {NAME, ".resilient-new.tmp", ".resilient-loop.tmp", "other.tmp"}
+
+    def test_row_43_a_disk_that_fills_up_keeps_the_last_whole_one(self, disk: Path) -> None:
+        said = program(
+            f"""
+            import resource
+            from pathlib import Path
+            from resilient.config.cache import Cache
+            from resilient.config.source import Files, digest_of
+
+            def files(text):
+                return Files({{"a.json": text}}, digest_of({{"a.json": text}}))
+
+            cache = Cache(Path({str(disk)!r}))
+            cache.keep(files(b"small"))
+            cache._thread.join()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # a write stops there, in the middle
+            cache.keep(files(b"x" * 100_000))
+            cache._thread.join()
+            print(cache.read().content, [each.name for each in cache._file.parent.iterdir()])
+            """,
+            disk,
+        )
+        assert said == f"{{'a.json': b'small'}} ['{NAME}']"
+
+    def test_whatever_breaks_a_write_the_next_one_is_made(
+        self, disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def full(cache: Cache, each: Files) -> None:
+            raise MemoryError
+
+        caplog.set_level(logging.INFO)
+        cache = Cache(disk)
+        with monkeypatch.context() as patched:
+            patched.setattr(Cache, "_write", full)
+            cache.keep(files({"a.json": attempts(1)}))
+            written(cache)
+        assert "MemoryError()" in caplog.text
+        cache.keep(files(TEXTS))
+        written(cache)
+        assert cache.read() == files(TEXTS)
 
     @pytest.mark.parametrize("why", ["read-only", "full"])
     def test_row_43_where_nothing_can_be_written_it_is_told_once(
