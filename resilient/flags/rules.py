@@ -18,9 +18,14 @@ from .snapshot import Rule
 
 DEEPEST = 64
 MOST_PARTS = 10_000
-"""Values and operators of one rule, with what it refers to: about as many microseconds for each read."""
+"""Values and operators of one rule, with what it refers to, and those in a loop as often as that runs: about as many
+microseconds for each read."""
+_PIECE = 100
+"""Characters of a text that count as one part: a loop may put it together again and again."""
 MOST_OF_ALL = 1_000_000
 """The same of all rules together: each is asked once when the document is read."""
+LARGEST = 2**53 - 1
+"""Of a number: beyond it the evaluators of some languages lose digits, and products take seconds."""
 MOST_WEIGHT = 2**31 - 1
 """All weights of a ``fractional`` together."""
 
@@ -62,6 +67,8 @@ LISTS: dict[str, Arity] = {
     "reduce": THREE,
 }
 """Operators of which each argument may be anything that has a value."""
+LOOPS = ("map", "filter", "all", "none", "some", "reduce")
+"""Those that ask their second argument for each item of the first."""
 NEGATIONS = ("!", "!!")
 """Those that take one argument, in a list or not."""
 STRINGS = ("starts_with", "ends_with")
@@ -197,7 +204,7 @@ class Rules:
             return
         if found is not None and found not in variants:
             self._wrong(
-                f"for a caller of whom nothing is known the rule gives {found!r}, which is no variant",
+                f"for a caller of whom nothing is known the rule gives {shown(found)}, which is no variant",
                 pointer,
                 f"one of {', '.join([*variants][:10])}, or null",
             )
@@ -214,7 +221,7 @@ class Rules:
             names = [*variants]
             near = self._near(name, names)
             self._read.wrong(
-                f"the rule of {key!r} may give {name!r}, which is no variant",
+                f"the rule of {key!r} may give {shown(name)}, which is no variant",
                 place,
                 f"one of {', '.join(names[:10])}, or null",
                 meant=near,
@@ -233,10 +240,18 @@ class Rules:
     def _value(self, raw: Any, at: Pointer) -> Any:
         """Anything that has a value, with what it refers to in place of the reference."""
         self._parts += 1
+        if len(at) > DEEPEST:
+            self._wrong(f"the rule nests deeper than {DEEPEST}", at, "less in one rule")
+            return None
         if isinstance(raw, dict):
             return self._reference(raw, at) if _REF in raw else self._operation(raw, at)
         if isinstance(raw, list):
             return [self._value(each, (*at, i)) for i, each in enumerate(raw)]
+        if isinstance(raw, str):
+            self._parts += len(raw) // _PIECE
+        elif isinstance(raw, int) and not -LARGEST <= raw <= LARGEST:
+            instead = "at most 2**53 - 1, or a text on both sides"
+            self._wrong(f"the number {shown(raw)} is too large", at, instead)
         return raw
 
     def _reference(self, raw: dict[str, Any], at: Pointer) -> Any:
@@ -260,9 +275,6 @@ class Rules:
         return None
 
     def _operation(self, raw: dict[str, Any], at: Pointer) -> Any:
-        if len(at) > DEEPEST:
-            self._wrong(f"the rule nests deeper than {DEEPEST}", at, "less in one rule")
-            return None
         if len(raw) != 1:
             self._wrong(f"{shown(raw)} has not one operator", at, '{"==": [{"var": "tier"}, "gold"]}')
             return None
@@ -287,7 +299,17 @@ class Rules:
         ):
             self._wrong(f"{name} takes a list of {arity}, and {shown(raw)} is none", at, "[...]")
             return raw
-        return self._value(raw, at)
+        return self._loop(raw, at) if name in LOOPS else self._value(raw, at)
+
+    def _loop(self, raw: list[Any], at: Pointer) -> list[Any]:
+        """As any list, but for how often its second argument is asked: not more often than the first has parts, if that
+        stands here or is made of what does. How much a caller brings along is not known."""
+        before = self._parts
+        items = self._value(raw[0], (*at, 0))
+        times, between = self._parts - before, self._parts
+        body = self._value(raw[1], (*at, 1))
+        self._parts = between + times * (self._parts - between)
+        return [items, body, *(self._value(each, (*at, i)) for i, each in enumerate(raw[2:], 2))]
 
     def _check_growth(self, args: Any, at: Pointer) -> None:
         """A ``reduce`` that puts its accumulator into itself twice doubles it with each item: sixty fill any memory."""
@@ -308,7 +330,8 @@ class Rules:
             scalars = not any(isinstance(each, (dict, list)) for each in raw[1:])
             if not raw or not isinstance(raw[0], str) or not scalars:
                 self._wrong(f"{name} takes a name and a default, and {shown(raw)} is none", at, '["age", 0]')
-            return raw
+                return raw
+            return [raw[0], *(self._value(each, (*at, i)) for i, each in enumerate(raw[1:], 1))]
         if isinstance(raw, str) and raw.startswith("$flagd.") and raw not in OURS:
             self._wrong(f"there is no {raw!r}", at, " or ".join(OURS))
         return self._plain(raw, at)
@@ -316,7 +339,8 @@ class Rules:
     def _missing(self, name: str, raw: Any, at: Pointer) -> Any:
         if not isinstance(raw, list) or not all(isinstance(each, str) for each in raw):
             self._wrong(f"{name} takes a list of names, and {shown(raw)} is none", at, '["tier", "region"]')
-        return raw
+            return raw
+        return self._value(raw, at)
 
     def _missing_some(self, name: str, raw: Any, at: Pointer) -> Any:
         if not isinstance(raw, list) or len(raw) != 2 or not _is_number(raw[0]):

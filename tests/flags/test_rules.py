@@ -151,6 +151,56 @@ def test_a_rule_of_too_many_parts() -> None:
     assert "parts, with what it refers to" in told
 
 
+LONG = [*range(200)]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"some": [LONG, {"some": [LONG, {"==": [{"var": ""}, -1]}]}]},
+        {"reduce": [LONG, {"+": [{"var": "accumulator"}, {"reduce": [LONG, {"var": "current"}, 0]}]}, 0]},
+        {"some": [{"merge": [{"$ref": "long"}]}, {"in": [{"var": ""}, LONG]}]},
+        {"none": [{"map": [LONG, {"var": ""}]}, {"in": [{"var": ""}, LONG]}]},
+        {"reduce": [LONG, {"cat": [{"var": "accumulator"}, "x" * 10_000]}, ""]},
+        {"in": ["a", "a" * 2_000_000]},
+        {"==": [{"var": ["tier", "a" * 2_000_000]}, 1]},
+        {"missing": ["tier"] * MOST_PARTS},
+    ],
+)
+def test_a_loop_counts_as_often_as_it_runs_and_a_text_by_its_length(rule: Any) -> None:
+    """Nine million comparisons fit into forty kilobytes: each read of the flag would take seconds."""
+    ((at, told),) = wrong(with_rule({"if": [rule, "full"]}, evaluators={"long": {"merge": [LONG]}}))
+    assert at == AT
+    assert "parts, with what it refers to" in told
+
+
+def test_a_loop_over_what_the_caller_has_is_taken() -> None:
+    cart = {"some": [{"var": "cart"}, {"in": [{"var": "sku"}, [*range(1_000)]]}]}
+    assert parse_flags(with_rule({"if": [cart, "full"]})).flags["a"].rule is not None
+
+
+@pytest.mark.parametrize("number", [2**53, -(2**53), 10**4000])
+def test_a_number_that_not_every_evaluator_has(number: int) -> None:
+    ((at, told),) = wrong(with_rule({"if": [{"==": [{"var": "account"}, number]}, "full"]}))
+    assert at == f"{AT}/if/0/==/1"
+    assert "is too large; write at most 2**53 - 1, or a text on both sides" in told
+    assert len(told) < 200
+    parse_flags(with_rule({"if": [{"<": [{"var": "account"}, 1e300]}, "full"]}))
+
+
+def test_lists_that_nest_too_deep_are_refused_and_break_nothing() -> None:
+    lists: Any = []
+    for _ in range(50_000):
+        lists = [lists]
+    ((_, told),) = wrong(with_rule({"if": [{"in": ["a", lists]}, "full"]}))
+    assert "nests deeper" in told
+
+
+def test_a_result_of_any_length_makes_no_long_error() -> None:
+    ((_, told),) = wrong(with_rule({"if": [VIP, "f" * 100_000]}))
+    assert len(told) < 200
+
+
 def test_rules_of_too_many_parts_together() -> None:
     """A hundred kilobytes, and each read of the document would take minutes."""
     half = {"in": [{"var": "account"}, [*range(MOST_PARTS // 2)]]}
