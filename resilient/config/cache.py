@@ -106,13 +106,17 @@ class Cache:
 
     def _write(self, files: Files) -> None:
         texts = {name: content.decode() for name, content in files.content.items()}
+        text = json.dumps({"digest": files.digest, "files": texts}).encode()
+        with suppress(OSError, ValueError):
+            if self._content() == text:  # by another worker, as a rule: a server may have dozens
+                return
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
         before, after = _BEGUN
         descriptor, made = tempfile.mkstemp(after, before, self._file.parent)  # 0600
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"digest": files.digest, "files": texts}, file)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text)
                 file.flush()
                 os.fsync(descriptor)
             os.replace(made, self._file)  # noqa: PTH105 - as the line below, by its plain name

@@ -72,6 +72,8 @@ class Center:
             self._configured = followed
             loader = self._loader
             if self._loads == self.followed:
+                if loader is not None:
+                    loader.failed = False  # it is not required any more, or that is seen anew
                 loader = None
             else:
                 self._loader = self._loads = None

@@ -213,6 +213,17 @@ class TestCache:
         )
         assert said == f"{{'a.json': b'small'}} ['{NAME}']"
 
+    def test_what_another_worker_has_written_is_not_written_again(self, disk: Path) -> None:
+        for _ in range(2):
+            cache = Cache(disk)
+            cache.keep(files(TEXTS))
+            written(cache)
+            wrote = (disk / NAME).stat().st_ino
+            (disk / "kept").unlink(missing_ok=True)
+            (disk / "kept").hardlink_to(disk / NAME)  # its number is not given to another one
+        assert (disk / NAME).stat().st_nlink == 2, "it is the first one's"
+        assert wrote == (disk / NAME).stat().st_ino
+
     def test_whatever_breaks_a_write_the_next_one_is_made(
         self, disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -414,6 +425,8 @@ class TestRequired:
             "mend it, or give one that stands in: configure(..., bundled='/app/resilience.json')"
         )
         assert status().state == "error"
+        configure(volume.directory)
+        assert status().state == "not_ready", "it is not required any more"
         pipeline = standard("payments")
         assert pipeline.call(lambda: "done") == "done", "no call sees it"
         volume.write({"a.json": attempts(5)})
