@@ -107,6 +107,12 @@ def check(
             help="How busy callees are in a usual hour, 0 to 1: of one, payments=0.8, or of all others, 0.6.",
         ),
     ] = None,
+    emergency: Annotated[
+        Path | None,
+        typer.Option(
+            "--emergency", metavar="PATH", help="An emergency document that is to stand above each."
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="What is doubtful is an error, too.")] = False,
     as_json: JSON = False,
 ) -> None:
@@ -117,7 +123,11 @@ def check(
     from . import documents
 
     busy = dict(_share(each) for each in utilisation or ())
-    checked = [documents.check(path, busy) for path in files]
+    checked, above = list[documents.Checked](), None
+    if emergency is not None:
+        first, above = documents.check_emergency(emergency)
+        checked.append(first)
+    checked += [documents.check(path, busy, emergency=above) for path in files]
     good = all(each.good and not (strict and each.problems) for each in checked)
     if as_json:
         _print_json({"ok": good, "documents": [asdict(each) for each in checked]})

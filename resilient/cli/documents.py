@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..config.document import Pointer, parse
+from ..config.emergency import read_emergency
 from ..config.environment import Environment, read_environment
 from ..config.live import Live, find_leaf
 from ..config.loader import snapshot_of
@@ -124,23 +125,40 @@ def _content(path: Path) -> bytes:
     return content
 
 
+def check_emergency(path: Path) -> tuple[Checked, Files | None]:
+    """Whether a service would take an emergency document, whatever stands below it; and its files, if it is good."""
+    try:
+        files = files_at(path)
+        said = read_emergency(files, SECTIONS)
+    except ConfigError as exc:
+        return _refused(exc, path), None
+    return Checked(str(path), len(said.targets), 0, ()), files
+
+
+def _refused(exc: ConfigError, path: Path) -> Checked:
+    if isinstance(exc, DocumentError):
+        return Checked(str(path), 0, 0, tuple(_problem(each, path) for each in exc.problems or (exc,)))
+    return Checked(str(path), 0, 0, (Problem(str(path), None, "", str(exc)),))
+
+
 def check(
-    path: Path, utilisation: Mapping[str, float] = MappingProxyType({}), today: datetime.date | None = None
+    path: Path,
+    utilisation: Mapping[str, float] = MappingProxyType({}),
+    today: datetime.date | None = None,
+    emergency: Files | None = None,
 ) -> Checked:
     """Whether a service would take a document, and what is doubtful in it; raises nothing.
 
     Args:
         utilisation: of the callees in a usual hour, 0 to 1, by dependency; ``*`` is all others.
         today: None: by the clock.
+        emergency: a good emergency document that stands above it.
     """
     try:
         files = files_at(path)
-        snapshot, tree = snapshot_of(files, SECTIONS), parse(files).tree
-    except DocumentError as exc:
-        wrong = tuple(_problem(each, path) for each in exc.problems or (exc,))
-        return Checked(str(path), 0, 0, wrong)
+        snapshot, tree = snapshot_of(files, SECTIONS, emergency=emergency), parse(files).tree
     except ConfigError as exc:
-        return Checked(str(path), 0, 0, (Problem(str(path), None, "", str(exc)),))
+        return _refused(exc, path)
     unfit = {name: problem for name in snapshot.targets if (problem := _unfit(name, snapshot, path))}
     fit = {name: said for name, said in snapshot.targets.items() if name not in unfit}
     today = datetime.datetime.now(tz=datetime.UTC).date() if today is None else today

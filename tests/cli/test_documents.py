@@ -82,6 +82,47 @@ def test_what_is_wrong_is_shown_with_its_place(
     assert told["documents"][0]["problems"][0]["file"] == "resilience.yaml"
 
 
+def test_an_emergency_document_that_fits(good: Path) -> None:
+    emergency = good.parent / "emergency.json"
+    emergency.write_text(
+        '{"degradation": {"level": "normal"}, "resiliency": {"targets": {"payments": {"retry": {"attempts": 1}}}}}'
+    )
+    done = run("check", str(good), "--emergency", str(emergency))
+    assert done.status == 0
+    assert done.lines[:2] == [
+        f"ok   {emergency}: dependencies: 1, features: 0",
+        f"ok   {good}: dependencies: 1, features: 1",
+    ]
+    assert "attempts: 1," in done.lines[2], "what it may cost is told with the emergency"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "says"),
+    [
+        (
+            "degradation: {level: sales}\n...\n",
+            "resilience.yaml",
+            "emergency.yaml:1: /degradation/level: the emergency document does not fit the config document: "
+            "there is no level 'sales'; write 0 (normal) or 1 (sale)",
+        ),
+        ("flags: {}\n...\n", "emergency.yaml", "emergency.yaml:1: /flags: must not stand in the emergency document"),
+        ("{}\n", "emergency.yaml", "add one at its end"),
+        (None, "emergency.yaml", "cannot be read: No such file"),
+    ],
+)  # fmt: skip
+def test_an_emergency_document_that_would_be_refused(
+    good: Path, text: str | None, path: str, says: str
+) -> None:
+    emergency = good.parent / "emergency.yaml"
+    if text is not None:
+        emergency.write_text(text)
+    done = run("check", str(good), "--emergency", str(emergency))
+    assert done.status == 1
+    (bad,) = [line for line in done.lines if "would be refused" in line]
+    assert bad == f"BAD  {good.parent / path}: would be refused"
+    assert says in done.out
+
+
 def test_what_the_preset_could_not_take_is_a_warning(good: Path) -> None:
     good.write_text(GOOD.replace("retry: {attempts: 2}", "breaker: {open_for: 90s}"))
     done = run("check", str(good))
