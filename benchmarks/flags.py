@@ -13,10 +13,13 @@ from typing import Any
 from openfeature import api
 from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
+from openfeature.flag_evaluation import FlagResolutionDetails
+from openfeature.provider import AbstractProvider, Metadata
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
 from benchmarks.measure import ARGUMENT, Contender, Outcome, Race, Settings, Spread, looped, race
 from resilient import degradable, features
+from resilient.openfeature import Provider
 from resilient.testing import feature_flags
 
 DOCUMENT = {
@@ -55,6 +58,28 @@ def openfeature() -> Any:
     return read
 
 
+class InProcess(AbstractProvider):
+    """flagd's evaluator behind OpenFeature's client, as its providers have it: without what fetches the flags."""
+
+    def __init__(self, core: FlagdCore) -> None:
+        super().__init__()
+        self._core = core
+
+    def get_metadata(self) -> Metadata:
+        return Metadata("flagd-core")
+
+    def resolve_boolean_details(
+        self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[bool]:
+        return self._core.resolve_boolean_value(flag_key, default_value, evaluation_context)
+
+    def _none(self, *_: object) -> Any:
+        raise NotImplementedError("the flag is a boolean")
+
+    resolve_string_details = resolve_integer_details = _none
+    resolve_float_details = resolve_object_details = _none
+
+
 def by_caller(name: str, settings: Settings) -> tuple[Race, Spread]:
     """Reading the flag with a rule, by us and by FlagdCore alone, and what the first takes over the second."""
     flag = DOCUMENT["flags"][ARGUMENT] | {"targeting": RULES[name]}
@@ -66,15 +91,32 @@ def by_caller(name: str, settings: Settings) -> tuple[Race, Spread]:
         return core.resolve_boolean_value(key, True, who).value
 
     with feature_flags({**DOCUMENT, "flags": {ARGUMENT: flag}}), features.context(CALLER):
-        assert alone(ARGUMENT) is features.enabled(ARGUMENT), "both give the caller the same"
+        clients = []
+        for domain, provider in (("core", InProcess(core)), ("ours", Provider())):
+            api.set_provider_and_wait(provider, domain)
+            clients.append(api.get_client(domain))
+
+        def theirs(key: str) -> bool:
+            return clients[0].get_boolean_value(key, True, who)
+
+        def ours(key: str) -> bool:
+            return clients[1].get_boolean_value(key, True, who)
+
+        for each in (theirs, ours, features.enabled):
+            assert each(ARGUMENT) is alone(ARGUMENT), "all give the caller the same"
         reads = race(
             [
                 Contender("FlagdCore", "the evaluator alone", looped(alone)),
                 Contender("resilient: enabled", "the same rule", looped(features.enabled)),
+                Contender(
+                    "OpenFeature, FlagdCore", "its client, the evaluator in the process", looped(theirs)
+                ),
+                Contender("OpenFeature, resilient", "its client, our provider", looped(ours)),
             ],
             settings,
             bare="FlagdCore",
         )
+    api.clear_providers()
     return reads, _microseconds(reads.seconds("resilient: enabled"))
 
 
