@@ -238,6 +238,17 @@ class Center:
             loader = self._loader
         return Status() if loader is None else loader.status
 
+    @property
+    def emergency_values(self) -> int | None:
+        """How many values the emergency document has in force; None where none was ever good."""
+        with self._lock:
+            loader = self._loader
+        snapshot = None if loader is None else loader.snapshot
+        if snapshot is None or snapshot.emergency is None:
+            return None
+        said = snapshot.emergency
+        return said.values if snapshot.waits is None else said.values - len(said.over)
+
     def explain(self, key: str) -> Explanation:
         from .live import Live
 

@@ -27,6 +27,7 @@ class Emergency(NamedTuple):
         over: what stands above the same places of the config document.
         version: ``metadata.version``.
         digest: of the content.
+        values: how many it says.
         sources: tells file and line.
     """
 
@@ -34,6 +35,7 @@ class Emergency(NamedTuple):
     over: Mapping[Pointer, Any]
     version: str | None
     digest: str
+    values: int
     sources: Sources
 
 
@@ -58,7 +60,12 @@ def read_emergency(files: Files, sections: Iterable[Section], /) -> Emergency:
         key: document.tree[key] for key in ("metadata", "resiliency") if key in document.tree
     }
     targets = decode(document._replace(tree=rest))
-    return Emergency(targets, over, version_of(document), document.digest, document.sources)
+    values = len(over) + _leaves(rest.get("resiliency", {}))
+    return Emergency(targets, over, version_of(document), document.digest, values, document.sources)
+
+
+def _leaves(tree: Any) -> int:
+    return sum(map(_leaves, tree.values())) if isinstance(tree, dict) else 1
 
 
 def version_of(document: Document, /) -> str | None:

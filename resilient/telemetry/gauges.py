@@ -80,6 +80,12 @@ def _emergency_state() -> Iterator[Reading]:
             yield float(each == status.state), {"state": each}
 
 
+def _emergency_values() -> Iterator[Reading]:
+    values = CENTER.emergency_values
+    if values is not None:
+        yield float(values), {}
+
+
 def _config_generation() -> Iterator[Reading]:
     status = CENTER.status()
     if status.digest is not None:
@@ -94,6 +100,12 @@ CONFIG = (
         "1",
         "One series per state of the emergency document",
         _emergency_state,
+    ),
+    (
+        "resilient.config.emergency.values",
+        "{value}",
+        "Values that the emergency document has in force above the config document",
+        _emergency_values,
     ),
     ("resilient.config.generation.info", "1", "1 for the document in force", _config_generation),
 )

@@ -387,14 +387,29 @@ class TestProcess:
             assert seen.points("resilient.config.emergency.state") == []
             emergency = KubeletVolume(tmp_path / "emergency")
             configure(volume.directory, emergency=emergency.directory)
-            volume.write(files("{}"))
+            volume.write(files('{"degradation": {"levels": ["normal"]}}'))
             emergency.write(files("{}"))
             load()
             assert seen.one("resilient.config.emergency.state", state="ready") == 1
+            assert seen.one("resilient.config.emergency.values") == 0
+            emergency.write(
+                files(
+                    '{"degradation": {"level": 0}, "resiliency": {"targets": {"payments":'
+                    ' {"retry": {"attempts": 1, "wait": {"base": "1s"}}, "breaker": {"state": null}}}}}'
+                )
+            )
+            load()
+            assert seen.one("resilient.config.emergency.values") == 4
             emergency.write(files("["))
             load()
             assert seen.one("resilient.config.emergency.state", state="stale") == 1
+            assert seen.one("resilient.config.emergency.values") == 4, "they stay in force"
             assert seen.one("resilient.config.state", state="ready") == 1
+            emergency.write(files('{"degradation": {"level": 0}}'))
+            configure(tmp_path / "nowhere", emergency=emergency.directory)
+            with pytest.raises(ConfigError):
+                load()
+            assert seen.one("resilient.config.emergency.values") == 0, "the level waits for a document"
 
     @pytest.mark.parametrize("field", ["emergency", "bundled", "cache"])
     @pytest.mark.parametrize("path", ["", 7, b"/etc", "a\0b"])
