@@ -145,26 +145,38 @@ def explain(
             "--document", metavar="PATH", help="A file or a mounted directory; else RESILIENT_CONFIG_DIR."
         ),
     ] = None,
+    emergency: Annotated[
+        Path | None,
+        typer.Option(
+            "--emergency",
+            metavar="PATH",
+            help="The emergency document above it; else RESILIENT_EMERGENCY_DIR.",
+        ),
+    ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Show what a config document makes of a number or a feature, and where it says so.
+    """Show what a config document makes of a number, a feature or degradation.level, and where it says so.
 
     In a running service `resilient.config.explain(key)` knows what its code says, too.
     """
     from . import documents
 
-    given = os.environ.get("RESILIENT_CONFIG_DIR")
-    where = document or (Path(given) if given else None)
+    where = document or _path("RESILIENT_CONFIG_DIR")
     if where is None:
         _refuse("--document: name the file or directory, such as --document /etc/resilient")
     try:
-        found = documents.explain(key, where, os.environ)
+        found = documents.explain(key, where, os.environ, emergency or _path("RESILIENT_EMERGENCY_DIR"))
     except ConfigError as exc:
         _refuse(str(exc))
     if as_json:
         _print_json(asdict(found))
     else:
         show.explained(found)
+
+
+def _path(variable: str) -> Path | None:
+    given = os.environ.get(variable)
+    return Path(given) if given else None
 
 
 class Mesh(StrEnum):

@@ -18,7 +18,7 @@ from ..config.live import Live, find_leaf
 from ..config.loader import snapshot_of
 from ..config.sections import SECTIONS
 from ..config.snapshot import Snapshot
-from ..config.source import MOST_BYTES, SUFFIXES, Directory, Files
+from ..config.source import MOST_BYTES, SUFFIXES, Directory, Files, Missing
 from ..core.errors import ConfigError, DocumentError
 from ..core.pipeline import Pipeline
 from ..core.registry import Registry
@@ -27,6 +27,14 @@ from ..presets import standard
 from .lint import Worst, of_document
 
 _ANY_RATE = "1/second"  # of a limit that only the document has
+_LEVEL = ("degradation", "level")
+_WHY = {
+    "emergency": "the emergency document stands above all else",
+    "document": "the document stands above environment, code and presets",
+    "environment": "the environment stands above code and presets, below the document",
+    "preset": "standard() makes it of the numbers above it; what the service's code says stands above that",
+    "code": "standard() as it comes; what the service's code says stands above that",
+}
 
 
 @dataclass(frozen=True)
@@ -77,8 +85,8 @@ class Explained:
     Attributes:
         key: as it was asked for.
         value: seconds as a float; of a feature, the variant's.
-        layer: ``document`` or ``environment``; else ``preset`` or ``code``, of `standard` as it comes.
-        place: ``file:line``, where the document decides; the variable, where the environment does.
+        layer: ``emergency``, ``document`` or ``environment``; else ``preset`` or ``code``, of `standard` as it comes.
+        place: ``file:line``, where a document decides; the variable, where the environment does.
         why: in words.
     """
 
@@ -87,15 +95,6 @@ class Explained:
     layer: str
     place: str | None
     why: str
-
-
-def read(path: Path) -> Snapshot:
-    """The document in a directory, as it is mounted, or in one file.
-
-    Raises:
-        ConfigError: there is none; a `DocumentError` where it is wrong.
-    """
-    return snapshot_of(files_at(path), SECTIONS)
 
 
 def files_at(path: Path) -> Files:
@@ -212,17 +211,31 @@ def _flags(snapshot: Snapshot) -> Flags:
     return next(part for _, part in snapshot.parts if isinstance(part, Flags))
 
 
-def explain(key: str, path: Path, environ: Mapping[str, str]) -> Explained:
-    """What a document makes of a number such as ``payments.retry.attempts``, or of a feature.
+def _emergency_at(path: Path | None) -> Files | None:
+    try:
+        return None if path is None else files_at(path)
+    except Missing:  # there is none, as a rule
+        return None
+
+
+def explain(key: str, path: Path, environ: Mapping[str, str], emergency: Path | None = None) -> Explained:
+    """What a document makes of a number such as ``payments.retry.attempts``, of a feature, or of the level.
 
     Args:
         environ: what stands below the document.
+        emergency: where the emergency document is, if there is one.
 
     Raises:
         ConfigError: there is no such thing, or no good document.
     """
-    snapshot = read(path)
+    snapshot = snapshot_of(files_at(path), SECTIONS, emergency=_emergency_at(emergency))
+    above = snapshot.emergency
     flags = _flags(snapshot)
+    if key == ".".join(_LEVEL):
+        layer = "document" if above is None or _LEVEL not in above.over else "emergency"
+        return Explained(
+            key, flags.shown(flags.level), layer, str(snapshot.sources.place(_LEVEL)), _WHY[layer]
+        )
     if key in flags.table:
         details = flags.table[key]
         place = str(snapshot.sources.place(("flags", key)))
@@ -239,12 +252,7 @@ def explain(key: str, path: Path, environ: Mapping[str, str]) -> Explained:
     live, _pipeline = _live(name, snapshot, read_environment(environ))
     live.apply(snapshot)
     found = live.explain(key)
-    why = {
-        "document": "the document stands above environment, code and presets",
-        "environment": "the environment stands above code and presets, below the document",
-        "preset": "standard() makes it of the numbers above it; what the service's code says stands above that",
-        "code": "standard() as it comes; what the service's code says stands above that",
-    }[found.layer]
-    if name not in snapshot.targets:
+    why = _WHY[found.layer]
+    if name not in snapshot.targets and (above is None or name not in above.targets):
         why = f"{why}; {_unknown(name, list(snapshot.targets))}"
     return Explained(key, found.value, found.layer, found.place, why)

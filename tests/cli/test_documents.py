@@ -176,6 +176,39 @@ def test_the_directory_of_the_environment(good: Path) -> None:
     assert "write" in done.err or "such as --document /etc/resilient" in done.err
 
 
+def test_what_an_emergency_says_is_explained(good: Path, tmp_path: Path) -> None:
+    """In a pod it would else tell what the document says, and not what is in force."""
+    volume = KubeletVolume(tmp_path / "emergency")
+    where = {"RESILIENT_CONFIG_DIR": str(good), "RESILIENT_EMERGENCY_DIR": str(tmp_path / "emergency")}
+    volume.write({})
+    done = run("explain", "degradation.level", **where)
+    assert done.lines[0] == "degradation.level = 1 (sale) (from the document at resilience.yaml:9)"
+    targets = (
+        '{"targets": {"payments": {"retry": {"attempts": 1}}, "ledger": {"breaker": {"state": "observe"}}}}'
+    )
+    volume.write({"e.json": f'{{"degradation": {{"level": 0}},\n"resiliency": {targets}}}'})
+    done = run("explain", "degradation.level", **where)
+    assert done.lines == [
+        "degradation.level = 0 (normal) (from the emergency document at e.json:1)",
+        "the emergency document stands above all else",
+    ]
+    done = run("explain", "payments.retry.attempts", "--json", **where)
+    assert done.json["value"] == 1
+    assert (done.json["layer"], done.json["place"]) == ("emergency", "e.json:2")
+    assert run("explain", "recommendations", **where).lines[0].startswith("recommendations = full (from")
+    assert "says nothing of" not in run("explain", "ledger.breaker.state", **where).out
+    done = run(
+        "explain",
+        "payments.retry.attempts",
+        "--document",
+        str(good),
+        "--emergency",
+        str(tmp_path / "none.json"),
+    )
+    assert (done.status, done.out) == (2, "")
+    assert "none.json cannot be read" in done.err
+
+
 @pytest.mark.parametrize(
     ("key", "says"),
     [
