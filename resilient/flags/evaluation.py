@@ -81,7 +81,8 @@ def find(flags: Flags, key: str, given: Mapping[str, Any] | None = None, /) -> F
     Args:
         given: what is known of him beside `known`, and above it.
 
-    What is wrong with a rule, or with what is known, goes into the log once and never into the caller's way.
+    What is wrong with a rule, or with what is known, goes into the log once and never into the caller's way. What is
+    known of him does not: it may be about a person, or forged by one.
     """
     otherwise = flags.table.get(key)
     if otherwise is None:
@@ -91,11 +92,13 @@ def find(flags: Flags, key: str, given: Mapping[str, Any] | None = None, /) -> F
     try:
         attributes = known() if given is None else {**known(), **_named(given)}
         variant = rule.variant(attributes, flags.level)
-        return otherwise if variant is None else flags.targeted[key][variant]
+        found = otherwise if variant is None else flags.targeted[key].get(variant)
+        if found is not None:
+            return found
+        why = "what it gives is no variant"
     except Exception as exc:
-        STATE.complain(
-            f"{key}: rule", "feature %r: its targeting failed (%s: %s)", key, type(exc).__name__, exc
-        )
+        why = type(exc).__name__
+    STATE.complain(f"{key}: rule", "feature %r: its targeting failed (%s)", key, why)
     if otherwise.degraded:  # a rule that is broken gives back nothing that the level took
         return otherwise
     return FlagDetails(

@@ -71,9 +71,11 @@ class _Once(logging.Filter):
         if key is None:  # it is somebody else's
             return True
         if key and record.levelno >= logging.WARNING:
-            STATE.complain(
-                f"{key}: targeting", "feature %r: its targeting says: %s", key, record.getMessage()
-            )
+            # A text is the evaluator's own; what was raised has in it what the caller brought along.
+            said = record.msg
+            if not isinstance(said, str):
+                said = f"{type(said).__name__} in {record.funcName}"
+            STATE.complain(f"{key}: targeting", "feature %r: its targeting says: %s", key, said)
         return False
 
 

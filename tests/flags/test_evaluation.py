@@ -226,9 +226,9 @@ UNNAMED = {"if": [{"var": ["wanted", "full"]}, {"var": ["wanted", "full"]}]}
 @pytest.mark.parametrize(
     ("rule", "context", "message"),
     [
-        (BROKEN, {"age": 0}, "its targeting failed (ZeroDivisionError: division by zero)"),
-        (UNNAMED, {"wanted": "gold"}, "its targeting failed (KeyError: 'gold')"),
-        (UNNAMED, ["x"], "its targeting failed (AttributeError: 'list' object has no attribute 'get')"),
+        (BROKEN, {"age": 0}, "its targeting failed (ZeroDivisionError)"),
+        (UNNAMED, {"wanted": "gold"}, "its targeting failed (what it gives is no variant)"),
+        (UNNAMED, ["x"], "its targeting failed (AttributeError)"),
     ],
 )
 def test_a_rule_that_fails_leaves_it_to_the_code_and_raises_nothing(
@@ -270,6 +270,25 @@ def test_what_the_evaluator_has_to_say_is_logged_once_for_each_document(
         caplog.clear()
         logging.getLogger("openfeature.contrib").error("somebody else's")
         assert [record.getMessage() for record in caplog.records] == ["somebody else's"]
+
+
+def test_what_a_caller_brings_along_does_not_get_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A header with a line break in it would write lines of its own."""
+    secret = "s3cret\nERROR"
+    new = {"sem_ver": [{"var": "secret"}, ">=", "1.0.0"]}
+    rules = {
+        "version": {"if": [new, "b", None]},
+        "unnamed": {"if": [{"var": "secret"}, {"var": "secret"}, None]},
+        "failing": {"if": [{"%": [{"var": ["secret", 1]}, 2]}, "b", None]},
+        "divided": {"fractional": [{"var": "secret"}, ["a", {"var": "secret"}], ["b", 1]]},
+    }
+    tree = document(**{key: flag("a", "b") | {"targeting": rule} for key, rule in rules.items()})
+    with feature_flags(tree):
+        for key in rules:
+            assert features.details(key, "mine", context={"secret": secret}).value in ("a", "mine")
+    assert "feature 'version': its targeting says: ValueError in sem_ver" in caplog.text
+    assert "feature 'unnamed': its targeting failed (what it gives is no variant)" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 def test_an_unknown_feature_is_unknown_whoever_asks() -> None:
