@@ -159,24 +159,20 @@ def explain(
 
     In a running service `resilient.config.explain(key)` knows what its code says, too.
     """
+    from ..config.followed import Followed
     from . import documents
 
-    where = document or _path("RESILIENT_CONFIG_DIR")
-    if where is None:
+    followed = Followed(document, emergency).else_environment()
+    if followed.directory is None:
         _refuse("--document: name the file or directory, such as --document /etc/resilient")
     try:
-        found = documents.explain(key, where, os.environ, emergency or _path("RESILIENT_EMERGENCY_DIR"))
+        found = documents.explain(key, followed.directory, os.environ, followed.emergency)
     except ConfigError as exc:
         _refuse(str(exc))
     if as_json:
         _print_json(asdict(found))
     else:
         show.explained(found)
-
-
-def _path(variable: str) -> Path | None:
-    given = os.environ.get(variable)
-    return Path(given) if given else None
 
 
 class Mesh(StrEnum):

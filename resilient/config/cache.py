@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.forks import tell_after_fork
-from .log import INFO, write
+from ..core.log import INFO, write
 from .source import MOST_BYTES, Files, digest_of
 
 NAME = "resilient-last-good.json"
@@ -113,15 +113,16 @@ class Cache:
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
         before, after = _BEGUN
-        descriptor, made = tempfile.mkstemp(after, before, self._file.parent)  # 0600
+        descriptor, name = tempfile.mkstemp(after, before, self._file.parent)  # 0600
+        made = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(descriptor)
-            os.replace(made, self._file)  # noqa: PTH105 - as the line below, by its plain name
+            made.replace(self._file)
         except BaseException:
-            os.unlink(made)  # noqa: PTH108
+            made.unlink()
             raise
 
     def _sweep(self) -> None:

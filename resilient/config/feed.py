@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ..core.errors import ConfigError, DocumentError
 from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit
-from .log import INFO, WARNING, write
+from ..core.log import INFO, WARNING, write
 from .source import Changing, Directory, Files, Mark, Origin
 
 NOT_READY, READY, STALE, FAILED = "not_ready", "ready", "stale", "error"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ..core.backoff import Backoff
 from ..core.errors import ConfigError, DocumentError, PolicyError
 from ..core.forks import tell_after_fork
+from ..core.log import ERROR, INFO, WARNING, write
 from ..core.options import seconds
 from ..core.pipeline import Pipeline
 from ..core.policy import Policy
@@ -28,7 +29,6 @@ from ..policies.timeout import Timeout
 from .decode import Leaves, flat_leaves, leaves
 from .document import NOWHERE, Place, Pointer
 from .environment import Environment, spelt
-from .log import ERROR, INFO, WARNING, write
 from .snapshot import Snapshot
 
 EMERGENCY, DOCUMENT, ENVIRONMENT, PRESET, CODE = "emergency", "document", "environment", "preset", "code"

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..core.clock import SYSTEM_CLOCK, Clock
 from ..core.errors import ConfigError, DocumentError
 from ..core.forks import load_unforked
+from ..core.log import ERROR, WARNING, write
 from ..discovery.dns import Steps
 from ..flags.following import FOLLOWING
 from .cache import Cache
 from .feed import BUNDLED, CACHE, DOCUMENT, FAILED, Feed
 from .feed import Status as Status
-from .log import ERROR, WARNING, write
 from .push import Pushed
 from .snapshot import Snapshot
 from .source import Files, Nowhere, named

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from ..core.clock import SYSTEM_CLOCK, Clock
 from ..core.errors import DocumentError
 from ..core.forks import tell_after_fork
-from .log import WARNING, write
+from ..core.log import WARNING, write
 from .source import MOST_BYTES, Changing, Files, Mark, digest_of
 
 LONGEST_WAIT = 60.0

@@ -13,10 +13,9 @@ from typing import Any
 from openfeature.contrib.tools.flagd.core.targeting import targeting
 from openfeature.evaluation_context import EvaluationContext
 
+from .evaluation import TARGETING_KEY
 from .rules import variant_named
 from .state import STATE
-
-TARGETING_KEY = "targetingKey"
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,7 @@ def test_row_13_what_is_too_large_or_too_deep_is_refused(place: Place) -> None:
         place.write({"a.json": content})
         assert settled(kit) == "stale"
         assert kit.loader.status.problem is not None
-        assert kit.loader.status.problem.reason == "size"  # type: ignore[attr-defined]
+        assert kit.loader.status.problem.reason == "size"  # type: ignore[attr-defined] # a DocumentError has it
     assert kit.attempts == 5
 
 
