@@ -45,7 +45,7 @@ class Bank:
 
     def charged_once(self, order: str) -> bool:
         """Whether an order was charged once, and came with one key and no other."""
-        return self.charges[order] == 1 and len(self.keys[order] - {None}) == len(self.keys[order]) == 1
+        return self.charges[order] == 1 and len(self.keys[order]) == 1 and None not in self.keys[order]
 
     def serve(self) -> Behaviour:
         """Charge and answer."""

@@ -97,7 +97,13 @@ def place(db: sqlite3.Connection, feed: str) -> str:
 def take(db: sqlite3.Connection, feed: str, event: ServerSentEvent) -> None:
     """What an event does, and the place in the stream, in one transaction: a crash leaves both or neither.
 
-    What is done elsewhere is not in the transaction: give that call ``event.id`` as its idempotency key."""
+    What is done elsewhere is not in the transaction: give that call ``event.id`` as its idempotency key.
+
+    Raises:
+        ValueError: the event has no id; a feed without ids cannot be taken up again.
+    """
+    if not event.id:
+        raise ValueError(f"an event of {feed} has no id, and could be lost or taken twice")
     with db:
         db.execute("INSERT OR IGNORE INTO orders VALUES (?, ?)", (event.id, event.data))  # it may come twice
         db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (feed, event.id))

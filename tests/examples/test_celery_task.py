@@ -41,7 +41,7 @@ def test_the_program_keeps_its_promises() -> None:
     told = run("celery_task")
     assert len(told) == 6
     assert all(line.startswith("  kept") for line in told[1:])
-    assert "  kept    a key that is made up charges twice: 2 charges" in told
+    assert any("a key that is made up charges again" in line for line in told)
 
 
 # --------------------------------------------------------------------- in one process: `apply` runs retries at once

@@ -169,6 +169,14 @@ def test_what_is_no_stream_is_no_stream_without_events() -> None:
         list(follow(client, "/orders", clock=ManualClock()))
 
 
+def test_a_feed_without_ids_is_refused(db: sqlite3.Connection) -> None:
+    """Taken for one event, all but the first would be lost."""
+    said = answer(200, "data: one\n\ndata: two\n\n", {"Content-Type": "text/event-stream"})
+    with Origin(said) as origin, open_client(origin.url) as client, pytest.raises(ValueError, match="no id"):
+        consume(db, client, "/orders")
+    assert (taken(db), place(db, "/orders")) == ([], "")
+
+
 def test_blocks_without_data_are_no_events_and_a_pause_has_bounds() -> None:
     clock = ManualClock()
     said = "retry: 0\n\nid: 7\n\n: hello\n\nretry: 86400000\n\n"
