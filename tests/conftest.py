@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from resilient.core.registry import REGISTRY
 from resilient.flags.state import NOTHING, STATE, publish
 
 # "ci", the default: the same examples on every run, on machines of any speed.
@@ -21,6 +23,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def anyio_backend() -> str:
     """Async tests run under asyncio; a file that means trio or uvloop too has a fixture of this name."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def budgets_of_its_own() -> Iterator[None]:
+    """All of one name share a retry budget while one of them lives, if only in the traceback of an earlier test."""
+    others, REGISTRY._budgets = REGISTRY._budgets, weakref.WeakValueDictionary()
+    yield
+    REGISTRY._budgets = others
 
 
 @pytest.fixture(autouse=True)
