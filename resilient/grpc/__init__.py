@@ -20,7 +20,7 @@ from ..http.profiles import Profile
 from ..telemetry import instrument_when_useful
 from .aio import KINDS
 from .assembly import check_options, depend
-from .connection import AsyncConnection, SyncConnection
+from .connection import AsyncConnection, SyncConnection, core_of
 from .interceptor import Interceptor
 from .logical import Rpc
 from .methods import Idempotent
@@ -76,7 +76,8 @@ def channel(
         plain = grpc.insecure_channel(target, tuple(options), compression)
     else:
         plain = grpc.secure_channel(target, credentials, tuple(options), compression)
-    dependency.connection = SyncConnection(plain)
+    core = core_of(plain)
+    dependency.connection = None if core is None else SyncConnection(core)
     return grpc.intercept_channel(plain, Interceptor(dependency))
 
 

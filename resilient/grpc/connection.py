@@ -6,7 +6,6 @@ which gRPC would make."""
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import grpc
@@ -30,45 +29,41 @@ class SyncConnection:
     """That of a channel of the sync API.
 
     Args:
-        channel: as ``grpc.insecure_channel`` gave it.
+        core: gRPC's core of the channel; see `core_of`.
     """
 
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._channel = channel
-        self._core = _core_of(channel)
+    def __init__(self, core: Any) -> None:
+        self._core = core
 
     def wait(self, seconds: float, clock: Clock, *, patient: bool) -> State:
         """Have it connect, and wait until it is clear whether it can; the state then."""
-        ends = _ends(patient)
-        if self._core is not None:
-            try:
-                number = self._core.check_connectivity_state(True)
-            except ValueError:
-                return CLOSED
-            known = next(state for state in State if state.value[0] == number)
-            if known in ends or seconds <= 0:
-                return known
-        over = threading.Lock()
-        over.acquire()
-        last = [State.IDLE]
+        ends, end, pause = _ends(patient), clock.monotonic() + seconds, _SHORTEST_PAUSE
+        while True:
+            state = self._state()
+            if state in ends:
+                return state
+            left = end - clock.monotonic()
+            if left <= 0:
+                return state
+            clock.sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
-        def heard(state: State) -> None:
-            last[0] = state
-            if state in ends and over.locked():
-                over.release()
-
-        self._channel.subscribe(heard, try_to_connect=True)
+    def _state(self) -> State:
         try:
-            clock.acquire(over, seconds)
-        finally:
-            self._channel.unsubscribe(heard)
-        return last[0]
+            number = self._core.check_connectivity_state(True)
+        except ValueError:
+            return CLOSED
+        return next(state for state in State if state.value[0] == number)
 
 
-def _core_of(channel: Any) -> Any:
-    """What answers at once which state a channel is in. The sync API only has ``subscribe``, which asks it from a
-    thread; so where gRPC's core is found it is asked directly, and else by that. An instrumented channel has the plain
-    one inside."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
+"""Seconds between two looks at the state. To be told of it costs a thread for each channel, which dies with a traceback
+where the channel is closed."""
+
+
+def core_of(channel: Any, /) -> Any:
+    """What answers at once which state a channel is in; None where it is not found, and so nothing is known. The sync
+    API has no ``get_state``, and keeps this for itself. An instrumented channel has the plain one inside."""
     for _ in range(8):
         channel = getattr(channel, "_channel", None)
         if hasattr(channel, "check_connectivity_state"):
