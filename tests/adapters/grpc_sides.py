@@ -65,7 +65,11 @@ class Client:
                     return grpc.aio.insecure_channel(target, **given)
                 return resilient.grpc.async_channel("svc", target, **given)
 
-            self.channel = self._runner.run(made())
+            try:
+                self.channel = self._runner.run(made())
+            except BaseException:
+                self._runner.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
