@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from email.utils import formatdate
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from resilient.core.outcome import FAILURE, IGNORED, Evidence, Verdict
 from resilient.http.hints import answer, retry_after
 from resilient.http.profiles import PROFILES, Profile
 from resilient.http.quota import empty_for
+from tests.http.sdk import httpx
 
 AT = 1_767_225_600.0  # Thu, 01 Jan 2026 00:00:00 GMT
 DATE = formatdate(AT, usegmt=True)
@@ -356,9 +356,9 @@ def test_no_quota_field_raises(limit: bytes, policy: bytes) -> None:
     assert seconds is None or seconds >= 0
 
 
-def test_what_parses_quotas_is_imported_with_the_first_of_them() -> None:
+def test_what_parses_quotas_is_imported_with_the_first_of_them(sdk: str) -> None:
     program = (
-        "import sys, httpx, resilient.httpx; from resilient.http.hints import answer; "
+        f"import sys, {sdk} as httpx, resilient.{sdk}; from resilient.http.hints import answer; "
         "answer(429, httpx.Headers({'Retry-After': '1'})); assert 'http_sf' not in sys.modules; "
         "answer(429, httpx.Headers({'RateLimit': '\"a\";r=0;t=1'})); assert 'http_sf' in sys.modules"
     )
