@@ -84,7 +84,8 @@ def doctor(as_json: JSON = False) -> None:
         *health.variables(os.environ),
         *health.clock(time.time(), time.get_clock_info("monotonic").resolution),
         *health.descriptors(*resource.getrlimit(resource.RLIMIT_NOFILE)),
-        *health.config_directory(os.environ.get("RESILIENT_CONFIG_DIR")),
+        *health.config_directory("config directory", os.environ.get("RESILIENT_CONFIG_DIR")),
+        *health.config_directory("emergency directory", os.environ.get("RESILIENT_EMERGENCY_DIR")),
     ]
     bad = any(each.state == "bad" for each in findings)
     if as_json:
@@ -106,6 +107,12 @@ def check(
             help="How busy callees are in a usual hour, 0 to 1: of one, payments=0.8, or of all others, 0.6.",
         ),
     ] = None,
+    emergency: Annotated[
+        Path | None,
+        typer.Option(
+            "--emergency", metavar="PATH", help="An emergency document that is to stand above each."
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="What is doubtful is an error, too.")] = False,
     as_json: JSON = False,
 ) -> None:
@@ -116,7 +123,11 @@ def check(
     from . import documents
 
     busy = dict(_share(each) for each in utilisation or ())
-    checked = [documents.check(path, busy) for path in files]
+    checked, above = list[documents.Checked](), None
+    if emergency is not None:
+        first, above = documents.check_emergency(emergency)
+        checked.append(first)
+    checked += [documents.check(path, busy, emergency=above) for path in files]
     good = all(each.good and not (strict and each.problems) for each in checked)
     if as_json:
         _print_json({"ok": good, "documents": [asdict(each) for each in checked]})
@@ -134,26 +145,38 @@ def explain(
             "--document", metavar="PATH", help="A file or a mounted directory; else RESILIENT_CONFIG_DIR."
         ),
     ] = None,
+    emergency: Annotated[
+        Path | None,
+        typer.Option(
+            "--emergency",
+            metavar="PATH",
+            help="The emergency document above it; else RESILIENT_EMERGENCY_DIR.",
+        ),
+    ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Show what a config document makes of a number or a feature, and where it says so.
+    """Show what a config document makes of a number, a feature or degradation.level, and where it says so.
 
     In a running service `resilient.config.explain(key)` knows what its code says, too.
     """
     from . import documents
 
-    given = os.environ.get("RESILIENT_CONFIG_DIR")
-    where = document or (Path(given) if given else None)
+    where = document or _path("RESILIENT_CONFIG_DIR")
     if where is None:
         _refuse("--document: name the file or directory, such as --document /etc/resilient")
     try:
-        found = documents.explain(key, where, os.environ)
+        found = documents.explain(key, where, os.environ, emergency or _path("RESILIENT_EMERGENCY_DIR"))
     except ConfigError as exc:
         _refuse(str(exc))
     if as_json:
         _print_json(asdict(found))
     else:
         show.explained(found)
+
+
+def _path(variable: str) -> Path | None:
+    given = os.environ.get(variable)
+    return Path(given) if given else None
 
 
 class Mesh(StrEnum):

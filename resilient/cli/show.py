@@ -118,5 +118,6 @@ def explained(found: Explained) -> None:
     """A value, and why it is that."""
     where = f" at {found.place}" if found.place else ""
     console = _console()
-    console.print(f"{found.key} = {found.value} (from the {found.layer}{where})")
+    layer = "emergency document" if found.layer == "emergency" else found.layer
+    console.print(f"{found.key} = {found.value} (from the {layer}{where})")
     console.print(found.why)

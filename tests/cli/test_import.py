@@ -286,4 +286,4 @@ def test_whatever_stands_there_a_service_could_read_what_comes_of_it(
             except ConfigError:
                 continue
             written.write_text(imported.text(found))
-            documents.read(written)
+            documents.explain("degradation.level", written, {})
