@@ -192,7 +192,7 @@ def measure(settings: Settings) -> Outcome:
         f"  {'':<12}{'':<22}{'requests/s':>12}{'p50':>9}{'p99':>9}{'CPU':>9}",
     ]
     with running() as url, envoy(url) as (through, pid):
-        found = _sync(url, through, pid, _rounds(24, settings))
+        found = _sync(url, through, pid, _rounds(60, settings))
         lines += _lines("1, sync", found)
         values["hop.p50"] = _share(found, "p50")
         values["hop.p99"] = _share(found, "p99")
@@ -248,7 +248,7 @@ def _sync(url: str, through: str, pid: int, rounds: int) -> dict[str, Taken]:
         httpx.Client(base_url=through) as hop,
     ):
         clients = {BARE: bare, OURS: ours, RETRIES: theirs, ENVOY: hop}
-        return _race({name: batch(client) for name, client in clients.items()}, pid, rounds, 2 * BLOCK)
+        return _race({name: batch(client) for name, client in clients.items()}, pid, rounds, 4 * BLOCK)
 
 
 def _async(

@@ -29,7 +29,7 @@ class Settings:
     rounds: int = 25
     batch: float = 0.02
     """CPU seconds of one contender in one round."""
-    requests: int = 4_000
+    requests: int = 12_000
     """HTTP requests per client."""
     keys: int = 1_000_000
     thread_rounds: int = 9

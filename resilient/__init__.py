@@ -9,6 +9,7 @@ TYPE_CHECKING = False  # type checkers know the name; `typing` is dearer to impo
 if TYPE_CHECKING:
     from . import httpx as httpx
     from . import httpx2 as httpx2
+    from . import openfeature as openfeature
     from .config.features import degradable as degradable
     from .config.features import features as features
     from .config.settings import configure as configure
@@ -112,7 +113,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-_BINDINGS = ("httpx", "httpx2")
+_BINDINGS = ("httpx", "httpx2", "openfeature")
 __all__ = sorted(_HOME)  # without the bindings: `from resilient import *` must not hide the SDK
 
 

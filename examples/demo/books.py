@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -29,10 +30,22 @@ class Books:
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._share()
         # Survives the death of the process; that of the machine is not part of the script.
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.executescript(_TABLES)
+
+    def _share(self) -> None:
+        """Replicas that start at once open it at once, and SQLite does not wait for who changes its mode."""
+        until = time.monotonic() + 5.0
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
 
     def charge(self, receipt: str, order: str, cents: int, key: str | None) -> tuple[str, bool]:
         """Charge an order; its receipt, and whether that was given before, for the same key.

@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from dataclasses import asdict, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -36,6 +37,7 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """The options before a command."""
+    logging.getLogger("resilient").addHandler(logging.NullHandler())  # what is tried out here happens nowhere
     if version:
         typer.echo(next(each.said for each in health.versions() if each.what == health.OURS))
         raise typer.Exit
@@ -82,7 +84,8 @@ def doctor(as_json: JSON = False) -> None:
         *health.variables(os.environ),
         *health.clock(time.time(), time.get_clock_info("monotonic").resolution),
         *health.descriptors(*resource.getrlimit(resource.RLIMIT_NOFILE)),
-        *health.config_directory(os.environ.get("RESILIENT_CONFIG_DIR")),
+        *health.config_directory("config directory", os.environ.get("RESILIENT_CONFIG_DIR")),
+        *health.config_directory("emergency directory", os.environ.get("RESILIENT_EMERGENCY_DIR")),
     ]
     bad = any(each.state == "bad" for each in findings)
     if as_json:
@@ -97,16 +100,35 @@ def check(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Each a document: a file, or a mounted directory.")
     ],
+    utilisation: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]SHARE",
+            help="How busy callees are in a usual hour, 0 to 1: of one, payments=0.8, or of all others, 0.6.",
+        ),
+    ] = None,
+    emergency: Annotated[
+        Path | None,
+        typer.Option(
+            "--emergency", metavar="PATH", help="An emergency document that is to stand above each."
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="What is doubtful is an error, too.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Read config documents as a service would, and show what is wrong with them: for reviews and pipelines.
+    """Read config documents as a service would, and show what is wrong or doubtful: for reviews and pipelines.
 
-    The exit status is 1 where a service would refuse one.
+    The exit status is 1 where a service would refuse one; with --strict also where something is doubtful.
     """
     from . import documents
 
-    checked = [documents.check(path) for path in files]
-    good = all(each.good for each in checked)
+    busy = dict(_share(each) for each in utilisation or ())
+    checked, above = list[documents.Checked](), None
+    if emergency is not None:
+        first, above = documents.check_emergency(emergency)
+        checked.append(first)
+    checked += [documents.check(path, busy, emergency=above) for path in files]
+    good = all(each.good and not (strict and each.problems) for each in checked)
     if as_json:
         _print_json({"ok": good, "documents": [asdict(each) for each in checked]})
     else:
@@ -123,27 +145,69 @@ def explain(
             "--document", metavar="PATH", help="A file or a mounted directory; else RESILIENT_CONFIG_DIR."
         ),
     ] = None,
+    emergency: Annotated[
+        Path | None,
+        typer.Option(
+            "--emergency",
+            metavar="PATH",
+            help="The emergency document above it; else RESILIENT_EMERGENCY_DIR.",
+        ),
+    ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Show what a config document makes of a number or a feature, and where it says so.
+    """Show what a config document makes of a number, a feature or degradation.level, and where it says so.
 
     In a running service `resilient.config.explain(key)` knows what its code says, too.
     """
     from . import documents
 
-    given = os.environ.get("RESILIENT_CONFIG_DIR")
-    where = document or (Path(given) if given else None)
+    where = document or _path("RESILIENT_CONFIG_DIR")
     if where is None:
         _refuse("--document: name the file or directory, such as --document /etc/resilient")
-    logging.getLogger("resilient").addHandler(logging.NullHandler())
     try:
-        found = documents.explain(key, where, os.environ)
+        found = documents.explain(key, where, os.environ, emergency or _path("RESILIENT_EMERGENCY_DIR"))
     except ConfigError as exc:
         _refuse(str(exc))
     if as_json:
         _print_json(asdict(found))
     else:
         show.explained(found)
+
+
+def _path(variable: str) -> Path | None:
+    given = os.environ.get(variable)
+    return Path(given) if given else None
+
+
+class Mesh(StrEnum):
+    """Whose manifests are read."""
+
+    dapr = "dapr"
+    istio = "istio"
+
+
+@app.command("import")
+def import_(
+    mesh: Annotated[Mesh, typer.Argument(help="Whose manifests they are.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="As kubectl takes them.")],
+    as_json: JSON = False,
+) -> None:
+    """Make a config document of what operators wrote for Dapr (Resiliency) or Istio (DestinationRule, VirtualService).
+
+    What it cannot say is reported beside it, value by value: nothing is left out in silence.
+    """
+    from . import dapr, imported, istio
+
+    readers = {Mesh.dapr: dapr.READERS, Mesh.istio: istio.READERS}[mesh]
+    try:
+        made = imported.read(files, readers)
+    except ConfigError as exc:
+        _refuse(str(exc))
+    if as_json:
+        _print_json({"document": made.document(), "remarks": [asdict(each) for each in made.remarks]})
+    else:
+        typer.echo(imported.text(made), nl=False)
+        show.remarks(made.remarks)
 
 
 @app.command()
@@ -155,6 +219,20 @@ def schema() -> None:
     from ..config.schema import schema as of_documents
 
     _print_json(of_documents())
+
+
+def _share(text: str) -> tuple[str, float]:
+    """The name of a dependency, and how busy it is."""
+    name, given, share = text.rpartition("=")
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1 or (given and not name):
+        _refuse(
+            f"--utilisation: {text!r} must be a share, more than 0 and at most 1; write payments=0.8, or 0.6"
+        )
+    return name or "*", value
 
 
 def _host(name: str) -> str:

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from ..config.document import Pointer, parse
+from ..config.emergency import read_emergency
 from ..config.environment import Environment, read_environment
 from ..config.live import Live, find_leaf
 from ..config.loader import snapshot_of
 from ..config.sections import SECTIONS
 from ..config.snapshot import Snapshot
-from ..config.source import MOST_BYTES, SUFFIXES, Directory, Files
+from ..config.source import MOST_BYTES, SUFFIXES, Directory, Files, Missing
 from ..core.errors import ConfigError, DocumentError
 from ..core.pipeline import Pipeline
 from ..core.registry import Registry
 from ..flags.snapshot import Flags
 from ..presets import standard
+from .lint import Worst, of_document
 
 _ANY_RATE = "1/second"  # of a limit that only the document has
+_LEVEL = ("degradation", "level")
+_WHY = {
+    "emergency": "the emergency document stands above all else",
+    "document": "the document stands above environment, code and presets",
+    "environment": "the environment stands above code and presets, below the document",
+    "preset": "standard() makes it of the numbers above it; what the service's code says stands above that",
+    "code": "standard() as it comes; what the service's code says stands above that",
+}
 
 
 @dataclass(frozen=True)
@@ -49,13 +62,15 @@ class Checked:
     Attributes:
         path: as it was given.
         dependencies, features: how many it speaks of.
-        problems: what is wrong.
+        problems: what is wrong, or may be.
+        worst: what each dependency may cost at worst.
     """
 
     path: str
     dependencies: int
     features: int
     problems: tuple[Problem, ...]
+    worst: tuple[Worst, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -70,8 +85,8 @@ class Explained:
     Attributes:
         key: as it was asked for.
         value: seconds as a float; of a feature, the variant's.
-        layer: ``document`` or ``environment``; else ``preset`` or ``code``, of `standard` as it comes.
-        place: ``file:line``, where the document decides; the variable, where the environment does.
+        layer: ``emergency``, ``document`` or ``environment``; else ``preset`` or ``code``, of `standard` as it comes.
+        place: ``file:line``, where a document decides; the variable, where the environment does.
         why: in words.
     """
 
@@ -82,25 +97,23 @@ class Explained:
     why: str
 
 
-def read(path: Path) -> Snapshot:
-    """The document in a directory, as it is mounted, or in one file.
+def files_at(path: Path) -> Files:
+    """The files of a document, unread.
 
     Raises:
-        ConfigError: there is none; a `DocumentError` where it is wrong.
+        ConfigError: there is none that a service would read.
     """
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            files = Directory(path).read()
-        elif path.suffix not in SUFFIXES:
+            return Directory(path).read()
+        if path.suffix not in SUFFIXES:
             raise ConfigError(f"{path} does not end in {', '.join(SUFFIXES)}: no service would read it")
-        elif not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
             raise ConfigError(f"{path} is no ordinary file: no service would read it")
-        else:
-            files = Files({path.name: _content(path)}, "")
+        return Files({path.name: _content(path)}, "")
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
-    return snapshot_of(files, SECTIONS)
 
 
 def _content(path: Path) -> bytes:
@@ -111,26 +124,62 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def check(path: Path) -> Checked:
-    """Whether a service would take a document; raises nothing."""
+def check_emergency(path: Path) -> tuple[Checked, Files | None]:
+    """Whether a service would take an emergency document, whatever stands below it; and its files, if it is good."""
     try:
-        snapshot = read(path)
-    except DocumentError as exc:
-        wrong = tuple(_problem(each, path) for each in exc.problems or (exc,))
-        return Checked(str(path), 0, 0, wrong)
+        files = files_at(path)
+        said = read_emergency(files, SECTIONS)
     except ConfigError as exc:
-        return Checked(str(path), 0, 0, (Problem(str(path), None, "", str(exc)),))
-    unfit = tuple(_unfit(name, snapshot, path) for name in snapshot.targets)
-    problems = tuple(each for each in unfit if each is not None)
-    return Checked(str(path), len(snapshot.targets), len(_flags(snapshot).table), problems)
+        return _refused(exc, path), None
+    return Checked(str(path), len(said.targets), 0, ()), files
+
+
+def _refused(exc: ConfigError, path: Path) -> Checked:
+    if isinstance(exc, DocumentError):
+        return Checked(str(path), 0, 0, tuple(_problem(each, path) for each in exc.problems or (exc,)))
+    return Checked(str(path), 0, 0, (Problem(str(path), None, "", str(exc)),))
+
+
+def check(
+    path: Path,
+    utilisation: Mapping[str, float] = MappingProxyType({}),
+    today: datetime.date | None = None,
+    emergency: Files | None = None,
+) -> Checked:
+    """Whether a service would take a document, and what is doubtful in it; raises nothing.
+
+    Args:
+        utilisation: of the callees in a usual hour, 0 to 1, by dependency; ``*`` is all others.
+        today: None: by the clock.
+        emergency: a good emergency document that stands above it.
+    """
+    try:
+        files = files_at(path)
+        snapshot, tree = snapshot_of(files, SECTIONS, emergency=emergency), parse(files).tree
+    except ConfigError as exc:
+        return _refused(exc, path)
+    unfit = {name: problem for name in snapshot.targets if (problem := _unfit(name, snapshot, path))}
+    fit = {name: said for name, said in snapshot.targets.items() if name not in unfit}
+    today = datetime.datetime.now(tz=datetime.UTC).date() if today is None else today
+    worst, doubts = of_document(snapshot, fit, tree, utilisation, today, _live)
+    places = snapshot.sources.places([doubt.pointer for doubt in doubts])
+    problems = [
+        *unfit.values(),
+        *(Problem(*places[each.pointer], _slashed(each.pointer), each.said, warning=True) for each in doubts),
+    ]
+    features = len(_flags(snapshot).table)
+    return Checked(str(path), len(snapshot.targets), features, tuple(problems), tuple(worst))
 
 
 def _problem(error: DocumentError, path: Path, *, warning: bool = False) -> Problem:
-    pointer = "".join(f"/{each}" for each in error.pointer)
     said = str(error.args[0]) if error.args else ""
     if warning:
         said = said.replace("a pipeline of this process", "standard()")
-    return Problem(error.file or str(path), error.line, pointer, said, warning)
+    return Problem(error.file or str(path), error.line, _slashed(error.pointer), said, warning)
+
+
+def _slashed(pointer: Pointer) -> str:
+    return "".join(f"/{each}" for each in pointer)
 
 
 def _unfit(name: str, snapshot: Snapshot, path: Path) -> Problem | None:
@@ -162,21 +211,37 @@ def _flags(snapshot: Snapshot) -> Flags:
     return next(part for _, part in snapshot.parts if isinstance(part, Flags))
 
 
-def explain(key: str, path: Path, environ: Mapping[str, str]) -> Explained:
-    """What a document makes of a number such as ``payments.retry.attempts``, or of a feature.
+def _emergency_at(path: Path | None) -> Files | None:
+    try:
+        return None if path is None else files_at(path)
+    except Missing:  # there is none, as a rule
+        return None
+
+
+def explain(key: str, path: Path, environ: Mapping[str, str], emergency: Path | None = None) -> Explained:
+    """What a document makes of a number such as ``payments.retry.attempts``, of a feature, or of the level.
 
     Args:
         environ: what stands below the document.
+        emergency: where the emergency document is, if there is one.
 
     Raises:
         ConfigError: there is no such thing, or no good document.
     """
-    snapshot = read(path)
+    snapshot = snapshot_of(files_at(path), SECTIONS, emergency=_emergency_at(emergency))
+    above = snapshot.emergency
     flags = _flags(snapshot)
+    if key == ".".join(_LEVEL):
+        layer = "document" if above is None or _LEVEL not in above.over else "emergency"
+        return Explained(
+            key, flags.shown(flags.level), layer, str(snapshot.sources.place(_LEVEL)), _WHY[layer]
+        )
     if key in flags.table:
         details = flags.table[key]
         place = str(snapshot.sources.place(("flags", key)))
         why = f"variant {details.variant}: {details.cause}, at level {flags.shown(flags.level)}"
+        if key in flags.targeted:
+            why += "; its targeting stands above that, and decides by caller"
         return Explained(key, details.value, "document", place, why)
     if "." not in key:
         raise ConfigError(
@@ -187,12 +252,7 @@ def explain(key: str, path: Path, environ: Mapping[str, str]) -> Explained:
     live, _pipeline = _live(name, snapshot, read_environment(environ))
     live.apply(snapshot)
     found = live.explain(key)
-    why = {
-        "document": "the document stands above environment, code and presets",
-        "environment": "the environment stands above code and presets, below the document",
-        "preset": "standard() makes it of the numbers above it; what the service's code says stands above that",
-        "code": "standard() as it comes; what the service's code says stands above that",
-    }[found.layer]
-    if name not in snapshot.targets:
+    why = _WHY[found.layer]
+    if name not in snapshot.targets and (above is None or name not in above.targets):
         why = f"{why}; {_unknown(name, list(snapshot.targets))}"
     return Explained(key, found.value, found.layer, found.place, why)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.center import PREFIX
+from ..config.source import named
 from ..core.errors import ConfigError
 from ..discovery.options import Dns, detect, read_resolv_conf
 
@@ -29,6 +30,7 @@ VARIABLES = (
     "RESILIENT_DNS_NAMESERVERS",
     "RESILIENT_DNS_NAMESPACE",
     "RESILIENT_DNS_ZONE",
+    "RESILIENT_EMERGENCY_DIR",
     "RESILIENT_FAULT_SEED",
 )
 """Those that the library reads."""
@@ -201,15 +203,16 @@ def descriptors(soft: int, hard: int) -> Iterator[Finding]:
         yield Finding("file descriptors", "ok", shown)
 
 
-def config_directory(given: str | None) -> Iterator[Finding]:
-    """Whether the directory of the configuration can be read, and will ever change.
+def config_directory(what: str, given: str | None) -> Iterator[Finding]:
+    """Whether the directory of a document can be read, and will ever change.
 
     Args:
-        given: ``RESILIENT_CONFIG_DIR``.
+        what: its name for people.
+        given: what the variable names: the directory, or the one file in it that counts.
     """
     if not given:
         return
-    path, what = Path(given), "config directory"
+    path = named(Path(given)).path
     try:
         names = sorted(each.name for each in path.iterdir())
     except OSError as exc:

@@ -10,9 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..core.options import seconds
+
 if TYPE_CHECKING:  # what reads documents may be what is not installed, and `doctor` is to say so
     from .documents import Checked, Explained
     from .health import Finding
+    from .imported import Remark
     from .lookups import Asked, Resolved
 
 MOST_ROWS = 20
@@ -87,6 +90,12 @@ def checked(found: Iterable[Checked]) -> None:
     for each in found:
         said = f"dependencies: {each.dependencies}, features: {each.features}"
         _line(console, "ok" if each.good else "bad", each.path, said if each.good else "would be refused")
+        for worst in each.worst[:MOST_ROWS]:
+            console.print(
+                f"     {worst.dependency}: at worst {seconds(round(worst.latency, 3))} a call, "
+                f"attempts: {worst.attempts}, requests for each call in an outage: {worst.amplification:g}",
+                soft_wrap=True,
+            )
         for problem in each.problems:
             place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
             said = f"{problem.pointer}: {problem.said}" if problem.pointer else problem.said
@@ -98,9 +107,17 @@ def _line(console: Console, state: str, place: str, said: str) -> None:
     console.print(Text.assemble((f"{sign:<5}", style), f"{place}: ", said), soft_wrap=True)
 
 
+def remarks(found: Iterable[Remark]) -> None:
+    """What a document does not say; beside it, so that it can be written to a file."""
+    console = Console(highlight=False, markup=False, emoji=False, stderr=True)
+    for each in found:
+        _line(console, "warning", f"{each.file}: {each.at}", each.said)
+
+
 def explained(found: Explained) -> None:
     """A value, and why it is that."""
     where = f" at {found.place}" if found.place else ""
     console = _console()
-    console.print(f"{found.key} = {found.value} (from the {found.layer}{where})")
+    layer = "emergency document" if found.layer == "emergency" else found.layer
+    console.print(f"{found.key} = {found.value} (from the {layer}{where})")
     console.print(found.why)

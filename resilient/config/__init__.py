@@ -9,10 +9,16 @@ if TYPE_CHECKING:
     from .center import explain as explain
     from .center import load as load
     from .center import status as status
+    from .feed import Status as Status
     from .live import Explanation as Explanation
-    from .loader import Status as Status
+    from .push import Source as Source
 
-_HOMES = {"center": ("explain", "load", "status"), "live": ("Explanation",), "loader": ("Status",)}
+_HOMES = {
+    "center": ("explain", "load", "status"),
+    "live": ("Explanation",),
+    "feed": ("Status",),
+    "push": ("Source",),
+}
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME)

@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Sequence
 from copy import copy
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.clock import SYSTEM_CLOCK
@@ -17,11 +16,13 @@ from ..core.events import RUNTIME
 from ..core.forks import tell_after_fork
 from ..core.options import Rule
 from ..core.registry import REGISTRY
+from .followed import Followed
 
 if TYPE_CHECKING:
     from .decode import Section
+    from .feed import Status
     from .live import Explanation, Live
-    from .loader import Loader, Status
+    from .loader import Loader
 
 _TIMEOUT = Rule(above=0, high=86_400, unit="seconds")
 
@@ -31,12 +32,14 @@ PREFIX = "RESILIENT__"
 
 
 class Center:
-    """Follows one directory. Thread-safe; nothing is started before the first call of a pipeline."""
+    """Follows one config document, and one for emergencies. Thread-safe; nothing is started before the first call of a
+    pipeline."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._configured: Path | None = None  # guarded by _lock
+        self._configured = Followed()  # guarded by _lock
         self._loader: Loader | None = None  # guarded by _lock
+        self._loads: Followed | None = None  # what the loader does; guarded by _lock
         self._live: Live | None = None  # guarded by _lock
         self._variables: dict[str, str] | None = (
             None  # those of the environment that were read; guarded by _lock
@@ -52,28 +55,28 @@ class Center:
         self.arm()
 
     @property
-    def directory(self) -> Path | None:
+    def followed(self) -> Followed:
         """As configured, else as the environment says."""
         with self._lock:
             configured = self._configured
-        given = os.environ.get("RESILIENT_CONFIG_DIR")
-        return configured or (Path(given) if given else None)
+        return configured.else_environment()
 
-    def use(self, directory: Path | None, /) -> None:
-        """Follow ``directory`` from the next call on; None: the environment's, or none.
+    def use(self, followed: Followed, /) -> None:
+        """Follow these from the next call on; where nothing is said: the environment's, or none.
 
         Raises:
             ConfigError: a variable of the environment that sets no number.
         """
         self._heed(_variables())
         with self._lock:
-            self._configured = directory
+            self._configured = followed
             loader = self._loader
-            followed = None if loader is None else loader.directory
-            if followed == self.directory:
+            if self._loads == self.followed:
+                if loader is not None:
+                    loader.failed = False  # it is not required any more, or that is seen anew
                 loader = None
             else:
-                self._loader = None
+                self._loader = self._loads = None
         if loader is not None:
             from ..discovery.refresher import REFRESHER
 
@@ -107,10 +110,10 @@ class Center:
             self._variables = variables
 
     def _let_go(self) -> None:
-        """A directory is not followed any more; where there is no other, all goes back to what the code says."""
+        """Documents are not followed any more; where there are no others, all goes back to what the code says."""
         with self._lock:
             live = self._live
-        if self.directory is None and live is not None:
+        if not self.followed.anything and live is not None:
             from .sections import SECTIONS
 
             live.release()
@@ -121,7 +124,7 @@ class Center:
         """Have the first call start the looking."""
         with self._lock:
             waiting = self._loader is None or self._loader.asleep
-        if waiting and self.directory is not None:
+        if waiting and self.followed.anything:
             RUNTIME.change(pending=self.first_call)
 
     def first_call(self) -> None:
@@ -132,24 +135,34 @@ class Center:
             self.start()
 
     def start(self) -> Loader | None:
-        """Look from now on, in the refresher's thread; None where there is no directory.
+        """Look from now on, in the refresher's thread; None where there is nothing to look for.
 
         Where no thread can be started, the loader stays asleep, and calls try again, once a second.
         """
-        if self.directory is None:
+        if not self.followed.anything:
             return None
         from ..discovery.refresher import REFRESHER
         from .loader import Loader
 
         with self._lock:
-            directory = self.directory  # configure() may have been called meanwhile
-            if directory is None:
+            followed = self.followed  # configure() may have been called meanwhile
+            if not followed.anything:
                 return None
             loader = self._loader
-            if loader is None or loader.directory != directory:
+            if loader is None or self._loads != followed:
                 if loader is not None:  # the environment says another one
                     loader.drop()
-                loader = self._loader = Loader(directory, self._prepare, ended=self.arm, undo=self._let_go)
+                loader = self._loader = Loader(
+                    followed.directory,
+                    self._prepare,
+                    ended=self.arm,
+                    undo=self._let_go,
+                    emergency=followed.emergency,
+                    bundled=followed.bundled,
+                    cache=followed.cache,
+                    source=followed.source,
+                )
+                self._loads = followed
         if loader.asleep and REFRESHER.watch(loader):
             self._again_at = SYSTEM_CLOCK.monotonic() + 1.0
             self.arm()
@@ -171,32 +184,70 @@ class Center:
                 "there is no directory to load; write configure(directory='/etc/resilient'), "
                 "or set RESILIENT_CONFIG_DIR"
             )
+        if loader.asleep and not loader.dropped:
+            loader.look_here()  # no thread can be started
+        else:
+            self._wait_for_look(loader, timeout)
+        status = loader.status
+        if loader.dropped:
+            raise ConfigError(f"{loader} is not followed any more: configure() was called meanwhile")
+        if status.problem is not None:
+            raise copy(status.problem)  # it is held, and may be raised again
+        if status.state == "not_ready" and loader.has_document:
+            raise ConfigError(f"{loader} changes faster than it can be read")
+        return status
+
+    def _wait_for_look(self, loader: Loader, timeout: float) -> None:
         from ..discovery.refresher import REFRESHER
 
-        if loader.asleep and not loader.dropped:
-            raise ConfigError(f"{loader.directory} cannot be read: there is no thread for it; see the log")
+        until = SYSTEM_CLOCK.monotonic() + timeout
+        if loader.pushed is not None and not loader.pushed.answered.wait(timeout):
+            raise ConfigError(f"{loader} has not answered within {timeout:g} s")
         with self._lock:
             looked = loader.look_now()
         REFRESHER.wake()
-        if not loader.dropped and not looked.wait(timeout):
-            raise ConfigError(f"{loader.directory} could not be read within {timeout:g} s")
-        status = loader.status
-        if loader.dropped:
-            raise ConfigError(
-                f"{loader.directory} is not followed any more: configure() was called meanwhile"
-            )
-        if status.problem is not None:
-            raise copy(status.problem)  # it is held, and may be raised again
-        if status.state == "not_ready":
-            raise ConfigError(f"{loader.directory} changes faster than it can be read")
-        return status
+        if not loader.dropped and not looked.wait(max(0.0, until - SYSTEM_CLOCK.monotonic())):
+            raise ConfigError(f"{loader} could not be read within {timeout:g} s")
+
+    def require(self, timeout: float) -> None:
+        """Read now, and see that something is in force, also what stands in for the document.
+
+        Raises:
+            ConfigError: nothing is.
+        """
+        why: ConfigError | None = None
+        try:
+            self.load(timeout)
+        except ConfigError as exc:
+            why = exc
+        status = self.status()
+        if status.generation:
+            return
+        with self._lock:
+            if self._loader is not None:
+                self._loader.failed = True
+        raise ConfigError(
+            f"configure: required=True, and no config document is in force: {why or 'none is named'}; mend it, or give "
+            "one that stands in: configure(..., bundled='/app/resilience.json')"
+        ) from why
 
     def status(self) -> Status:
-        from .loader import Status
+        from .feed import Status
 
         with self._lock:
             loader = self._loader
         return Status() if loader is None else loader.status
+
+    @property
+    def emergency_values(self) -> int | None:
+        """How many values the emergency document has in force; None where none was ever good."""
+        with self._lock:
+            loader = self._loader
+        snapshot = None if loader is None else loader.snapshot
+        if snapshot is None or snapshot.emergency is None:
+            return None
+        said = snapshot.emergency
+        return said.values if snapshot.waits is None else said.values - len(said.over)
 
     def explain(self, key: str) -> Explanation:
         from .live import Live
@@ -215,7 +266,8 @@ CENTER = Center()
 
 
 def load(*, timeout: float = 10.0) -> Status:
-    """Read the config document now, and wait until it is in force: for services that must not begin without it.
+    """Read the config document now, and wait until it is in force: for services that must not begin without it, and for
+    processes that can start no thread, which see a change when they call this.
 
     Args:
         timeout: seconds to wait for the thread that reads it, more than 0.
@@ -240,7 +292,7 @@ def explain(key: str, /) -> Explanation:
     """Why a number is what it is.
 
     Args:
-        key: name of the dependency and of the number, such as ``payments.retry.attempts``.
+        key: name of the dependency and of the number, such as ``payments.retry.attempts``; or ``degradation.level``.
 
     Raises:
         ConfigError: there is no such number, or nothing of that name.

@@ -254,19 +254,26 @@ def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Ta
     return targets
 
 
-def placed(error: DocumentError, document: Document, /) -> DocumentError:
-    """The same error with file and line, and so all its problems."""
+def placed(
+    error: DocumentError, document: Document, /, *, before: str = "", reason: str | None = None
+) -> DocumentError:
+    """The same error with file and line, and so all its problems.
+
+    Args:
+        before: words before its own.
+        reason: another than its own.
+    """
     places = document.sources.places([each.pointer for each in (error, *error.problems)])
 
     def made(each: DocumentError, problems: tuple[DocumentError, ...] = ()) -> DocumentError:
         file, line = places[each.pointer]
         return DocumentError(
-            str(each.args[0]),
+            (before if each is error else "") + str(each.args[0]),
             pointer=each.pointer,
             file=file,
             line=line,
             suggestion=each.suggestion,
-            reason=each.reason,
+            reason=reason or each.reason,
             problems=problems,
         )
 

@@ -60,6 +60,10 @@ class Sources:
     def __init__(self, files: Sequence[tuple[str, Lines]]) -> None:
         self._files = files
 
+    def before(self, other: Sources, /) -> Sources:
+        """These, and where they have nothing those others."""
+        return Sources([*self._files, *other._files])
+
     def places(self, pointers: Collection[Pointer], /) -> dict[Pointer, Place]:
         """Where the values at these pointers are; of what they would stand in, where they are not there."""
         wanted = {pointer[:n] for pointer in pointers for n in range(1, len(pointer) + 1)}
@@ -79,6 +83,10 @@ class Sources:
     def place(self, pointer: Pointer, /) -> Place:
         """As `places`, for one."""
         return self.places([pointer])[pointer]
+
+
+NOWHERE = Sources([("", tuple)])
+"""Of no document."""
 
 
 class Document(NamedTuple):

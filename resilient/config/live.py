@@ -19,23 +19,25 @@ from ..core.options import seconds
 from ..core.pipeline import Pipeline
 from ..core.policy import Policy
 from ..core.registry import REGISTRY, Registry
+from ..flags.state import STATE
 from ..policies.breaker import CircuitBreaker
 from ..policies.bulkhead import Bulkhead
 from ..policies.ratelimit import RateLimit
 from ..policies.retry import Retry
 from ..policies.timeout import Timeout
 from .decode import Leaves, flat_leaves, leaves
-from .document import Place, Pointer, Sources
+from .document import NOWHERE, Place, Pointer
 from .environment import Environment, spelt
 from .log import ERROR, INFO, WARNING, write
 from .snapshot import Snapshot
 
-DOCUMENT, ENVIRONMENT, PRESET, CODE = "document", "environment", "preset", "code"
+EMERGENCY, DOCUMENT, ENVIRONMENT, PRESET, CODE = "emergency", "document", "environment", "preset", "code"
 """Where a number is from, the strongest first. ``preset``: `standard` makes it of the others."""
 
-NOTHING = Snapshot(0, "", None, Sources([("", tuple)]), {})
+NOTHING = Snapshot(0, "", None, NOWHERE, {})
 """What is in force while there is no document."""
 
+_LEVEL = ("degradation", "level")
 _MOST_TOLD = 1_000
 
 Path = tuple[str, ...]
@@ -82,9 +84,9 @@ class Explanation:
     Attributes:
         key: such as ``payments.retry.attempts``.
         value: in force, seconds as a float.
-        layer: what decides it: ``"document"``, ``"environment"``, ``"code"``; or ``"preset"``: `standard` makes it of
-            other numbers.
-        place: ``file:line``, where the document decides; the variable, where the environment does.
+        layer: what decides it: ``"emergency"`` (the emergency document), ``"document"``, ``"environment"``, ``"code"``;
+            or ``"preset"``: `standard` makes it of other numbers.
+        place: ``file:line``, where a document decides; the variable, where the environment does.
         lives: whether a pipeline of that name lives in this process; else the value is only what is in the document.
     """
 
@@ -97,7 +99,8 @@ class Explanation:
     def __str__(self) -> str:
         where = f" at {self.place}" if self.place else ""
         note = "" if self.lives else "; nothing of that name lives in this process"
-        return f"{self.key} = {self.value} (from the {self.layer}{where}{note})"
+        layer = "emergency document" if self.layer == EMERGENCY else self.layer
+        return f"{self.key} = {self.value} (from the {layer}{where}{note})"
 
 
 class Live:
@@ -136,7 +139,9 @@ class Live:
             except PolicyError as exc:
                 pointer = ("resiliency", "targets", str(pipeline.name))
                 file, line = snapshot.sources.place(pointer)
-                said = f"a pipeline of this process cannot take it: {exc}"
+                urgent = snapshot.emergency is not None and pipeline.name in snapshot.emergency.targets
+                both = "the two documents together" if urgent else "it"
+                said = f"a pipeline of this process cannot take {both}: {exc}"
                 raise DocumentError(said, pointer=pointer, file=file, line=line, reason="policies") from exc
 
     def apply(self, snapshot: Snapshot, /, *, surely: bool = False) -> int:
@@ -186,8 +191,11 @@ class Live:
         Raises:
             ConfigError: there is no such number.
         """
-        name, leaf = find_leaf(key)
         snapshot = self._snapshot
+        switch = _switch(key, snapshot)
+        if switch is not None:
+            return switch
+        name, leaf = find_leaf(key)
         for pipeline in self._registry.pipelines(name):
             with self._lock:
                 values = self._values.get(pipeline)
@@ -195,13 +203,8 @@ class Live:
                 values = _numbers(self._parts(pipeline))
             if leaf in values:
                 return _explained(key, values[leaf], snapshot, lives=True)
-        kind, _, rest = leaf.partition(".")
-        said = snapshot.targets.get(name, {}).get(kind)
-        if said is not None and rest in said.values:
-            value = Value(said.values[rest], DOCUMENT, said.pointer(rest))
-        elif leaf in self._set_for(name):
-            value = self._set_for(name)[leaf]
-        else:
+        value = {**self._set_for(name), **_said_of(name, snapshot)}.get(leaf)
+        if value is None:
             raise ConfigError(
                 f"explain: no pipeline named {name!r} that has {leaf} lives in this process, and neither document nor "
                 "environment says it"
@@ -236,7 +239,8 @@ class Live:
         for leaf, value in plan.values.items():
             old = before[leaf].value
             if value.value != old:
-                head = f"{name}: {leaf} {_shown(leaf, old)} -> {_shown(leaf, value.value)} ("
+                whose = "emergency " if value.layer == EMERGENCY else ""
+                head = f"{name}: {leaf} {_shown(leaf, old)} -> {_shown(leaf, value.value)} ({whose}"
                 tail = ")" if value.pointer is not None else f"{value.variable or _WHY[value.layer]})"
                 notes[Note(head, value.pointer, tail, changed=True)] = None
         return notes
@@ -247,11 +251,7 @@ class Live:
         Raises:
             PolicyError: its policies refuse the numbers.
         """
-        said = {
-            f"{kind}.{leaf}": Value(value, DOCUMENT, each.pointer(leaf))
-            for kind, each in snapshot.targets.get(str(pipeline.name), {}).items()
-            for leaf, value in each.values.items()
-        }
+        said = _said_of(str(pipeline.name), snapshot)
         set_ = self._set_for(str(pipeline.name))
         parts = self._parts(pipeline)
         values = _numbers(parts)
@@ -286,6 +286,32 @@ class Live:
             if name == pipeline.name:
                 found.append((target, given, paths))
         return found
+
+
+def _said_of(name: str, snapshot: Snapshot) -> Values:
+    """What the documents say of a dependency, the emergency's over the other's."""
+    layers = [(DOCUMENT, snapshot.targets)]
+    if snapshot.emergency is not None:
+        layers.append((EMERGENCY, snapshot.emergency.targets))
+    return {
+        f"{kind}.{leaf}": Value(value, layer, each.pointer(leaf))
+        for layer, targets in layers
+        for kind, each in targets.get(name, {}).items()
+        for leaf, value in each.values.items()
+    }
+
+
+def _switch(key: str, snapshot: Snapshot) -> Explanation | None:
+    """Why the level is what it is, or a plan's switch that the emergency document throws; None for another key."""
+    above = snapshot.emergency if snapshot.waits is None else None
+    for pointer, value in above.over.items() if above is not None else ():
+        if key == ".".join(map(str, pointer)):
+            return Explanation(key, value, EMERGENCY, str(snapshot.sources.place(pointer)), lives=True)
+    if key != ".".join(_LEVEL):
+        return None
+    said = snapshot.sources.place(_LEVEL) if snapshot.digest else None
+    layer, place = (CODE, None) if said is None else (DOCUMENT, str(said))
+    return Explanation(key, STATE.flags.level, layer, place, lives=True)
 
 
 def _without_effect(name: str, said: Values, set_: Values, values: Values) -> list[Note]:

@@ -8,50 +8,30 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.clock import SYSTEM_CLOCK, Clock
 from ..core.errors import ConfigError, DocumentError
-from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit
 from ..core.forks import load_unforked
 from ..discovery.dns import Steps
-from .log import ERROR, INFO, WARNING, write
+from ..flags.following import FOLLOWING
+from .cache import Cache
+from .feed import BUNDLED, CACHE, DOCUMENT, FAILED, Feed
+from .feed import Status as Status
+from .log import ERROR, WARNING, write
+from .push import Pushed
 from .snapshot import Snapshot
-from .source import Changing, Directory, Files, Mark
+from .source import Files, Nowhere, named
 
 if TYPE_CHECKING:
     from .decode import Section
-
-NOT_READY, READY, STALE = "not_ready", "ready", "stale"
-STATES = (NOT_READY, READY, STALE)
+    from .document import Document
+    from .push import Source
 
 EVERY = 1.0
 """Seconds between two looks, a tenth more or less at random."""
-
-_READ_ANYWAY = 60
-"""Looks after which a plain directory is read though nothing seems to have changed: not every file system tells."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """How the config document stands in this process.
-
-    Attributes:
-        state: ``"not_ready"``: no good document yet, the code's numbers hold; ``"ready"``: what is there is in force;
-            ``"stale"``: what is there was refused or is gone, and the last good document is in force.
-        generation: how many documents were applied; 0 before the first.
-        digest: SHA-256 of the content in force; None before the first.
-        version: ``metadata.version`` of the document in force.
-        problem: what is wrong with what is there now; None while nothing is.
-    """
-
-    state: str = NOT_READY
-    generation: int = 0
-    digest: str | None = None
-    version: str | None = None
-    problem: ConfigError | None = field(default=None, compare=False)
 
 
 class Follower(Protocol):
@@ -66,24 +46,57 @@ class Follower(Protocol):
         ...
 
 
-def snapshot_of(files: Files, sections: Sequence[Section], generation: int = 1) -> Snapshot:
+def snapshot_of(
+    files: Files | None,
+    sections: Sequence[Section],
+    generation: int = 1,
+    emergency: Files | None = None,
+    *,
+    may_wait: bool = False,
+) -> Snapshot:
     """What the files come to.
+
+    Args:
+        files: None while there is no config document.
+        emergency: what stands above them.
+        may_wait: whether what the emergency says of levels and plans may wait for a document that has them.
 
     Raises:
         DocumentError: with file, line and what to write instead.
     """
     from .decode import decode, placed
-    from .document import parse
+    from .document import NOWHERE, Document, parse
+    from .emergency import laid_over, read_emergency, version_of
 
-    document = parse(files)
+    document = Document({}, "", NOWHERE) if files is None else parse(files)
     targets = decode(document, sections)
+    parts = _parts(document, sections)
+    version = version_of(document)
+    if emergency is None:
+        return Snapshot(generation, document.digest, version, document.sources, targets, parts)
+    above = read_emergency(emergency, sections)
+    both = document._replace(sources=above.sources.before(document.sources))
+    waits = None
+    if above.over:
+        try:
+            parts = _parts(both._replace(tree=laid_over(document.tree, above.over)), sections)
+        except DocumentError as exc:
+            unfit = "the emergency document does not fit the config document: "
+            waits = placed(exc, both, before=unfit, reason="emergency")
+            if not may_wait:
+                raise waits from exc
+    return Snapshot(
+        generation, document.digest, version, both.sources, targets, parts, emergency=above, waits=waits
+    )
+
+
+def _parts(document: Document, sections: Sequence[Section]) -> tuple[tuple[Section, Any], ...]:
+    from .decode import placed
+
     try:
-        parts = tuple((section, section.parse(document.tree)) for section in sections)
+        return tuple((section, section.parse(document.tree)) for section in sections)
     except DocumentError as exc:
         raise placed(exc, document) from exc
-    version = document.tree.get("metadata", {}).get("version")
-    said = None if version is None else str(version)
-    return Snapshot(generation, document.digest, said, document.sources, targets, parts)
 
 
 def _fault(exc: BaseException) -> DocumentError:
@@ -92,38 +105,58 @@ def _fault(exc: BaseException) -> DocumentError:
 
 
 class Loader:
-    """Keeps the document of a directory in force. Used by one thread; ``status`` and ``snapshot`` are read by all.
+    """Keeps the document of a directory in force. Used by one thread at a time; ``status`` and ``snapshot`` are read by
+    all.
 
     Args:
-        directory: where the document is.
+        directory: where the document is, or the one file that is it.
         prepare: imports what reading needs, and gives who takes what a document says of policies, and the parts of it
             that others understand. Asked at the first look, in the thread that looks: it takes a quarter of a second.
         clock: where time comes from.
         ended: called where the refresher may have ended, so that somebody starts it again.
         undo: called where a document was put in force while this was dropped.
+        emergency: where the emergency document is.
+        bundled: a document that stands in until the first good one.
+        cache: where the last good one is kept, which stands in before that.
+        source: pushes the document, in place of a directory.
 
     Attributes:
-        dropped: whether the directory is not followed any more.
-        status: how it stands.
+        dropped: whether nothing is followed any more.
+        has_document: whether a config document is followed, and not one for emergencies alone.
+        pushed: what the source says; None where there is none.
+        failed: whether somebody who needs a document was told that there is none.
         snapshot: what is in force; None before the first good document.
         asleep: for the refresher.
     """
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | None,
         prepare: Callable[[], tuple[Follower, Sequence[Section]]],
         clock: Clock = SYSTEM_CLOCK,
         ended: Callable[[], None] = lambda: None,
         undo: Callable[[], None] = lambda: None,
+        *,
+        emergency: Path | None = None,
+        bundled: Path | None = None,
+        cache: Path | None = None,
+        source: Source | None = None,
     ) -> None:
-        self.directory = directory
         self.dropped = False
-        self.status = Status()
+        self.failed = False
+        self.has_document = directory is not None or source is not None
+        self.pushed = Pushed(source, self._nudge, clock) if source is not None else None
         self.snapshot: Snapshot | None = None
         self.asleep = True
+        self._lock = threading.RLock()
+        self._turn = False  # whether somebody looks; taken under _lock
         self.looked = self._asked = threading.Event()
-        self._source = Directory(directory)
+        self._main = Feed(self.pushed or (named(directory) if directory else Nowhere()))
+        self._emergency = Feed(named(emergency), "nothing of it holds") if emergency else None
+        self._feeds = [each for each in (self._main, self._emergency) if each is not None]
+        self._bundled = named(bundled) if bundled else None
+        self._cache = Cache(cache) if cache else None
+        self._stood_in = False  # whether it was seen what could stand in for the document
         self._prepare = prepare
         self._follower: Follower | None = None
         self._sections: Sequence[Section] = ()
@@ -131,10 +164,18 @@ class Loader:
         self._ended = ended
         self._undo = undo
         self._due = float("-inf")
-        self._seen: Mark | None = None  # at the last look
-        self._read: Mark | None = None  # when the files were read last; what could not be read is tried again
-        self._refused: object = None  # what was refused last: a digest, or the error's text
-        self._looks = 0
+        self._told: object = ...  # what is wrong with the document, to who follows the flags; None: nothing
+
+    def __str__(self) -> str:
+        return str(self._main)
+
+    @property
+    def status(self) -> Status:
+        """How it stands."""
+        status = self._main.status
+        if self._emergency is not None:
+            status = replace(status, emergency=self._emergency.status)
+        return replace(status, state=FAILED) if self.failed and not status.generation else status
 
     # ---------------------------------------------------------------------------------------- for the refresher
     @property
@@ -144,12 +185,34 @@ class Loader:
 
     def begin(self) -> Steps[Any]:
         """Look; there is nobody to ask."""
-        before, self._asked = self._asked, self.looked
-        if self._follower is None:
-            load_unforked(self._get_ready)
-        self.look(hurry=self._asked is not before)
+        if self._takes_turn():
+            try:
+                before, self._asked = self._asked, self.looked
+                if self._follower is None:
+                    load_unforked(self._get_ready)
+                if self.pushed is not None:
+                    self.pushed.begin()
+                self.look(hurry=self._asked is not before)
+            finally:
+                self._turn = False
         return None
         yield  # as those do that ask nameservers
+
+    def _takes_turn(self) -> bool:
+        with self._lock:
+            free, self._turn = not self._turn, True
+        return free
+
+    def look_here(self) -> None:
+        """Look in this thread, where none of ours can be started; unless another one does just now."""
+        self.look_now()
+        try:
+            for _ in self.begin():
+                pass
+        except Exception as exc:
+            self.broke(exc)
+        else:
+            self.finish(None)
 
     def _get_ready(self) -> None:
         self._follower, self._sections = self._prepare()
@@ -162,8 +225,10 @@ class Loader:
 
     def broke(self, exc: BaseException, /) -> None:
         # Who waits must not take it for a look that found nothing new.
-        self._read = None
-        self._refuse(_fault(exc), repr(exc))
+        for feed in self._feeds:
+            feed.forget()
+        self._main.refuse(_fault(exc), repr(exc))
+        self._tell_followers()
         self.finish(None)
         self._ended()
 
@@ -176,8 +241,17 @@ class Loader:
         self._due = float("-inf")
         return self.looked
 
+    def _nudge(self) -> None:
+        """Something was pushed: look at once."""
+        from ..discovery.refresher import REFRESHER
+
+        self._due = float("-inf")
+        REFRESHER.wake()
+
     def after_fork(self) -> None:
         """In a child nobody waits, and no thread looks: what was under way is begun anew."""
+        self._lock = threading.RLock()
+        self._turn = False
         self.asleep = True
         self.looked = self._asked = threading.Event()  # a thread of the parent's may have been in the other
         self.look_now()
@@ -185,6 +259,8 @@ class Loader:
     def drop(self) -> None:
         """Put nothing in force any more; who waits for a look does so no longer."""
         self.dropped = True
+        if self.pushed is not None:
+            self.pushed.end()
         self.looked.set()
 
     # -------------------------------------------------------------------------------------------------- looking
@@ -194,109 +270,91 @@ class Loader:
         Args:
             hurry: read what is there: somebody says that it is whole.
         """
-        self._looks += 1
-        mark = self._source.mark()
-        # Who writes into a plain directory may be in the middle of it: wait until two looks in a row see the same.
-        settled = mark.atomic or self._seen in (None, mark)
-        self._seen = mark
-        unchanged = mark == self._read and (mark.atomic or self._looks % _READ_ANYWAY)
-        if not hurry and (unchanged or not settled):
-            return
-        try:
-            files = self._source.read()
-        except Changing:
-            return  # the next look is soon
-        except ConfigError as exc:
-            self._refuse(exc, str(exc))
-        else:
-            self._take(files, again=hurry)
-            self._read = mark
+        for feed in self._feeds:
+            files = feed.look(hurry=hurry)
+            if files is not None:
+                self._take(feed, files)
+                feed.dealt_with()
+            if self._main.good is None and not self._stood_in:
+                self._stand_in()
+                self._stood_in = True
+        self._tell_followers()
 
-    def _take(self, files: Files, *, again: bool) -> None:
-        if self.snapshot is not None and files.digest == self.snapshot.digest:
-            self._recover()
+    def _tell_followers(self) -> None:
+        """Who follows the flags hears how the document stands, once what is to be in force is."""
+        status = self._main.status
+        problem = None if status.problem is None else str(status.problem)
+        if problem == self._told or self.dropped:
             return
-        if files.digest == self._refused and not again:
+        if problem is not None:
+            FOLLOWING.refused(problem)
+        elif status.generation:
+            FOLLOWING.recovered()
+        else:
             return
+        self._told = problem
+
+    def _stand_in(self) -> None:
+        """There is no good document yet: what was kept of an earlier process, else what came with the image."""
+        kept = self._cache.read() if self._cache else None
+        if kept is not None:
+            self._take(self._main, kept, CACHE, str(self._cache))
+        if self._bundled is not None and self._main.good is None:
+            try:
+                self._take(self._main, self._bundled.read(), BUNDLED, str(self._bundled))
+            except ConfigError as exc:
+                write(WARNING, f"config: the bundled document {self._bundled} is not used: {exc}")
+
+    def _take(self, feed: Feed, files: Files, source: str = DOCUMENT, of: str | None = None) -> None:
+        new = feed is self._main
+        main = files if new else self._main.good
+        above = self._emergency.good if new and self._emergency else None if new else files
+        # What is in force of the emergency is not let go for a document that it does not fit.
+        waited = self.snapshot is not None and self.snapshot.waits is not None
+        may_wait = self._main.good is None or (new and waited)
+        problem: DocumentError
         try:
             assert self._follower is not None
-            snapshot = snapshot_of(files, self._sections, self.status.generation + 1)
+            generation = self._main.status.generation + new
+            snapshot = snapshot_of(main, self._sections, generation, above, may_wait=may_wait)
             self._follower.check(snapshot)
         except DocumentError as exc:
-            self._refuse(exc, files.digest)
-            return
+            problem = exc
         except Exception as exc:  # a fault of ours must not end the thread, and is told as what it is
             write(ERROR, "config: a fault of this library, not of the document", exc_info=True)
-            self._refuse(_fault(exc), files.digest)
+            problem = _fault(exc)
+        else:
+            if not self.dropped:
+                self._publish(snapshot, feed, files, source, of)
             return
-        if not self.dropped:
-            self._publish(snapshot, self._follower)
+        if source == DOCUMENT:
+            feed.refuse(problem, files.digest)
+        else:
+            write(WARNING, f"config: {of} is not used: {problem}")
 
-    def _publish(self, snapshot: Snapshot, follower: Follower) -> None:
+    def _publish(
+        self, snapshot: Snapshot, feed: Feed, files: Files, source: str = DOCUMENT, of: str | None = None
+    ) -> None:
+        assert self._follower is not None
         for section, part in snapshot.parts:
             try:
                 section.publish(part)
             except Exception:
                 write(ERROR, f"config: not everybody was told of {sorted(section.keys)}", exc_info=True)
-        changes = follower.apply(snapshot)
+        changes = self._follower.apply(snapshot)
         if self.dropped:
             self._undo()
             return
         # Only now: a child that is forked meanwhile begins anew.
         self.snapshot = snapshot
-        self._refused = None
-        self.status = Status(READY, snapshot.generation, snapshot.digest, snapshot.version)
-        self._tell(
-            INFO,
-            f"generation {snapshot.generation} of {self.directory} is in force; {changes} values changed",
-            ConfigApplied(
-                "config",
-                str(self.directory),
-                generation=snapshot.generation,
-                digest=snapshot.digest[:12],
-                version=snapshot.version,
-                changes=changes,
-            ),
-        )
-
-    def _refuse(self, problem: ConfigError, what: object) -> None:
-        # It is kept: what it was raised from, and in, would keep the whole document.
-        problem.__traceback__ = problem.__cause__ = problem.__context__ = None
-        known = what == self._refused
-        self._refused = what
-        old = self.status
-        state = NOT_READY if self.snapshot is None else STALE
-        self.status = Status(state, old.generation, old.digest, old.version, problem)
-        if known:
-            return
-        reason = problem.reason if isinstance(problem, DocumentError) else "missing"
-        in_force = (
-            "the numbers of the code hold" if self.snapshot is None else f"generation {old.generation} stays"
-        )
-        # What was never there may just not be there yet.
-        level = INFO if reason == "missing" and self.snapshot is None else WARNING
-        self._tell(
-            level,
-            f"{self.directory}: {problem}; {in_force}",
-            ConfigRejected("config", str(self.directory), reason=reason, generation=old.generation),
-        )
-
-    def _recover(self) -> None:
-        """What is in force is there again."""
-        self._refused = None
-        if self.status.state == READY:
-            return
-        assert self.snapshot is not None
-        self.status = Status(READY, self.snapshot.generation, self.snapshot.digest, self.snapshot.version)
-        generation = self.snapshot.generation
-        self._tell(
-            INFO,
-            f"generation {generation} is there again",
-            ConfigRecovered("config", str(self.directory), generation=generation),
-        )
-
-    @staticmethod
-    def _tell(level: int, text: str, event: Event) -> None:
-        write(level, f"config: {text}", extra=event.attributes())
-        if RUNTIME.listeners:
-            emit(event)
+        version = snapshot.version
+        if feed is self._emergency and snapshot.emergency is not None:
+            version = snapshot.emergency.version
+        feed.accept(files, version, changes, source=source, of=of)
+        for other in self._feeds:
+            if other is not feed:
+                other.reconsider()
+        if self._emergency is not None and snapshot.emergency is not None:
+            self._emergency.wait(snapshot.waits)
+        if self._cache is not None and feed is self._main and source == DOCUMENT:
+            self._cache.keep(files)

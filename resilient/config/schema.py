@@ -40,6 +40,7 @@ def schema() -> Schema:
             "metadata": {
                 "type": "object",
                 "description": "Yours; `version` is shown in status, events and metrics.",
+                "additionalProperties": {"type": ["string", "number", "boolean"]},
             },
             "resiliency": {
                 "type": "object",

@@ -7,12 +7,16 @@ from typing import Any
 from ..flags.document import parse_flags
 from ..flags.snapshot import Flags
 from ..flags.state import NOTHING, STATE, publish
+from .center import CENTER
 from .decode import Section
+from .feed import BUNDLED, CACHE
 
 
 def _flags(tree: dict[str, Any]) -> Flags:
-    # What is protected now does not go in the change that takes the protection away.
-    return parse_flags(tree, before=STATE.flags if STATE.ready else None)
+    # What is protected now does not go in the change that takes the protection away. What only stood in for the
+    # document protects nothing from it: it may be older, and what it protects may be gone by now, step by step.
+    followed = CENTER.status().source not in (CACHE, BUNDLED)
+    return parse_flags(tree, before=STATE.flags if STATE.ready and followed else None)
 
 
 def _schema() -> dict[str, Any]:
@@ -22,5 +26,5 @@ def _schema() -> dict[str, Any]:
 
 
 SECTIONS: tuple[Section, ...] = (
-    Section(frozenset({"flags", "degradation"}), _flags, publish, _schema, NOTHING),
+    Section(frozenset({"flags", "$evaluators", "degradation"}), _flags, publish, _schema, NOTHING),
 )

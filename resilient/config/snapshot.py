@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..core.errors import DocumentError
     from .decode import Section, Target
     from .document import Sources
+    from .emergency import Emergency
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,13 @@ class Snapshot:
 
     Attributes:
         generation: 1 for the first that this process saw, and one more for each after it.
-        digest: of the content; two that are equal say the same.
+        digest: of the content; two that are equal say the same. Of no document, "".
         version: ``metadata.version``, where the document has one.
         sources: tells where in the files something stands.
         targets: what it says of each dependency.
         parts: what others made of their sections.
+        emergency: what stands above it; None where there is no such document.
+        waits: why what the emergency says of levels and plans is not in force yet; None where it is.
     """
 
     generation: int
@@ -30,3 +34,5 @@ class Snapshot:
     sources: Sources = field(repr=False)
     targets: Mapping[str, Target] = field(repr=False)
     parts: tuple[tuple[Section, Any], ...] = field(default=(), repr=False)
+    emergency: Emergency | None = field(default=None, repr=False)
+    waits: DocumentError | None = None

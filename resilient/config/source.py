@@ -1,4 +1,4 @@
-"""Where the config document comes from: a directory, mounted from a ConfigMap or plain.
+"""Where the config document comes from: a directory or one file of it, mounted from a ConfigMap or plain.
 
 The kubelet writes each generation into a directory of its own, and renames the link ``..data`` over the old one. So all
 files are read through one descriptor of the directory behind that link: nothing else gives files of one generation.
@@ -11,9 +11,10 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..core.errors import ConfigError, DocumentError
+from .mounts import by_subpath
 
 SUFFIXES = (".json", ".yaml", ".yml")
 MOST_BYTES = 4 * 1024 * 1024
@@ -61,18 +62,46 @@ class Mark(NamedTuple):
     atomic: bool
 
 
+class Origin(Protocol):
+    """Where documents come from, to who follows them. Its text is its name, for people."""
+
+    def mark(self) -> Mark:
+        """To look whether there is something new; a fraction of what reading costs."""
+        ...
+
+    def read(self) -> Files:
+        """The documents of one generation.
+
+        Raises:
+            ConfigError: there is none, or it cannot be read; `Changing`: not now.
+        """
+        ...
+
+
 class Directory:
     """A directory with documents: files that end in ``.json``, ``.yaml`` or ``.yml``.
 
     Args:
         path: need not be there yet.
+        only: the name of the one file that counts; None: all do.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, only: str | None = None) -> None:
         self.path = path
+        self._only = only
+
+    def __str__(self) -> str:
+        return str(self.path if self._only is None else self.path / self._only)
+
+    def stuck(self, files: Files, /) -> bool:
+        """Whether it was mounted so that what was read can never change (`mounts.by_subpath`)."""
+        paths = [self.path, *(self.path / name for name in files.content)]
+        return not self.mark().atomic and by_subpath([os.path.realpath(each) for each in paths])
+
+    def _counts(self, name: str) -> bool:
+        return name.endswith(SUFFIXES) and self._only in (None, name)
 
     def mark(self) -> Mark:
-        """To look whether there is something new; a fraction of what reading costs."""
         try:
             return Mark(os.readlink(self.path / "..data"), True)  # noqa: PTH115 - a Path costs more than the call
         except OSError:
@@ -84,7 +113,7 @@ class Directory:
                 stats = [
                     (each.name, each.stat(follow_symlinks=False))
                     for each in entries
-                    if each.name.endswith(SUFFIXES)
+                    if self._counts(each.name)
                 ]
         except OSError:
             return None
@@ -109,14 +138,16 @@ class Directory:
                     raise Missing(f"there is no directory {self.path}") from None
                 continue
             except NotADirectoryError:
-                raise Missing(f"{self.path} is no directory; name the one that the file is in") from None
+                instead = f"one that ends in {', '.join(SUFFIXES)}, or the one that the file is in"
+                raise Missing(f"{self.path} is no directory; name {instead}") from None
             except OSError as exc:
                 raise DocumentError(f"{self.path} cannot be read: {exc}", reason="read") from exc
             # The kubelet removes the old directory after the swap: while the mark stands, nothing was missing.
             if self.mark() == mark:
                 if not content:
-                    raise Missing(f"there is no file *{', *'.join(SUFFIXES)} in {self.path}")
-                return Files(content, _digest(content))
+                    wanted = self._only or f"*{', *'.join(SUFFIXES)}"
+                    raise Missing(f"there is no file {wanted} in {self.path}")
+                return Files(content, digest_of(content))
         raise Changing(f"{self.path} changes faster than it can be read")
 
     def _read(self) -> dict[str, bytes]:
@@ -127,7 +158,7 @@ class Directory:
             except OSError as exc:
                 if exc.errno not in (errno.ENOENT, errno.EINVAL):
                     raise
-                return _files(base)  # plain: no such link; or it is none, as in a copy of a mount
+                return self._files(base)  # plain: no such link; or it is none, as in a copy of a mount
             if "/" in generation or generation in (".", ".."):
                 raise DocumentError(
                     f"..data points out of {self.path}, to {generation}; the kubelet's never does",
@@ -135,27 +166,42 @@ class Directory:
                 )
             folder = os.open(generation, _FOLDER | os.O_NOFOLLOW, dir_fd=base)
             try:
-                return _files(folder)
+                return self._files(folder)
             finally:
                 os.close(folder)
         finally:
             os.close(base)
 
+    def _files(self, folder: int) -> dict[str, bytes]:
+        names = sorted(name for name in os.listdir(folder) if self._counts(name) and not name.startswith("."))
+        if len(names) > MOST_FILES:
+            raise DocumentError(f"{len(names)} files; at most {MOST_FILES}", reason="size")
+        content, left = dict[str, bytes](), MOST_BYTES
+        for name in names:
+            if not name.isprintable():
+                shown = name.encode("ascii", "backslashreplace").decode()
+                raise DocumentError("a file name that is no text; rename it", file=shown, reason="encoding")
+            content[name] = _file(folder, name, left)
+            left -= len(content[name])
+        return content
 
-def _files(folder: int) -> dict[str, bytes]:
-    names = sorted(
-        name for name in os.listdir(folder) if name.endswith(SUFFIXES) and not name.startswith(".")
-    )
-    if len(names) > MOST_FILES:
-        raise DocumentError(f"{len(names)} files; at most {MOST_FILES}", reason="size")
-    content, left = dict[str, bytes](), MOST_BYTES
-    for name in names:
-        if not name.isprintable():
-            shown = name.encode("ascii", "backslashreplace").decode()
-            raise DocumentError("a file name that is no text; rename it", file=shown, reason="encoding")
-        content[name] = _file(folder, name, left)
-        left -= len(content[name])
-    return content
+
+class Nowhere:
+    """Where there is no document, and none will come."""
+
+    def __str__(self) -> str:
+        return "no config document"
+
+    def mark(self) -> Mark:
+        return Mark(None, True)
+
+    def read(self) -> Files:
+        raise Changing("there is nothing to read")
+
+
+def named(path: Path, /) -> Directory:
+    """What a path stands for: a directory, or one file, which is looked for in its directory."""
+    return Directory(path.parent, path.name) if path.suffix in SUFFIXES else Directory(path)
 
 
 def _file(folder: int, name: str, most: int) -> bytes:
@@ -177,7 +223,8 @@ def _file(folder: int, name: str, most: int) -> bytes:
     return content
 
 
-def _digest(content: dict[str, bytes]) -> str:
+def digest_of(content: dict[str, bytes], /) -> str:
+    """Of names and content; the order of the names counts."""
     digest = hashlib.sha256()
     for name, value in content.items():
         digest.update(f"{len(name)}:{name}:{len(value)}:".encode())

@@ -206,8 +206,8 @@ class DiscoveryFailed(Event):
 class ConfigApplied(Event):
     """A config document is in force.
 
-    ``operation`` is the directory; ``generation`` counts from 1; ``digest`` the first twelve digits of the content's;
-    ``version`` as the document says; ``changes`` how many values of live policies changed."""
+    ``operation`` is the directory or file that it is from; ``generation`` counts from 1; ``digest`` the first twelve
+    digits of the content's; ``version`` as the document says; ``changes`` how many values of live policies changed."""
 
     name = "resilient.config.applied"
     __slots__ = ("changes", "digest", "generation", "version")
@@ -302,6 +302,38 @@ class FeatureUnknown(Event):
 
     name = "resilient.degradation.unknown"
     __slots__ = ()
+
+
+class FlagEvaluated(Event):
+    """A flag, ``dependency``, was evaluated; told only where that was asked for.
+
+    ``reason`` and ``error`` are OpenFeature's, in lower case; ``flag_set`` and ``version`` as the document notes them.
+    Its attributes are those of OpenTelemetry's conventions."""
+
+    name = "feature_flag.evaluation"
+    __slots__ = ("cause", "error", "flag_set", "reason", "variant", "version")
+    variant: str | None
+    reason: str
+    cause: str
+    error: str | None
+    flag_set: Any
+    version: Any
+
+    def attributes(self) -> dict[str, Any]:
+        known = {
+            "feature_flag.key": self.dependency,
+            "feature_flag.result.variant": self.variant,
+            "feature_flag.result.reason": self.reason,
+            "feature_flag.provider.name": "resilient",
+            "feature_flag.set.id": None if self.flag_set is None else str(self.flag_set),
+            "feature_flag.version": None if self.version is None else str(self.version),
+            "error.type": self.error,
+            "resilient.cause": self.cause,
+        }
+        return {
+            "event.name": self.name,
+            **{key: value for key, value in known.items() if value is not None},
+        }
 
 
 FELL_BACK: ContextVar[list[None] | None] = ContextVar("resilient_fell_back", default=None)

@@ -13,6 +13,8 @@ from ..core.events import RUNTIME, FeatureExecuted, Rejection, emit
 from ..core.pipeline import is_async, refuse_generators
 from ..policies.fallback.state import maker
 from .context import note
+from .evaluation import find
+from .evaluations import EVALUATIONS
 from .snapshot import FlagDetails
 from .state import STATE, in_force, unknown
 
@@ -198,7 +200,8 @@ class _Site:
             note(self.feature, found.variant)
 
     def _disabled(self, found: FlagDetails[Any], variant: str) -> FeatureDisabled:
-        why = "by the document" if found.level is None else f"at level {found.level}"
+        by = "a rule of the document" if found.cause == "targeting" else "the document"
+        why = f"by {by}" if found.level is None else f"at level {found.level}"
         return FeatureDisabled(
             f"the feature is {variant} {why}; give @degradable a fallback= to answer all the same",
             dependency=self.feature,
@@ -227,7 +230,10 @@ def _synchronous(fn: Callable[..., Any], site: _Site) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         if not runtime.active:
             return fn(*args, **kwargs)
-        found = in_force().table.get(feature)
+        flags = in_force()
+        found = flags.fixed.get(feature) or find(flags, feature)
+        if EVALUATIONS.on:
+            EVALUATIONS.tell(feature, found)
         run = site.enter(found)
         if run is None:
             result = fn(*args, **kwargs)
@@ -253,7 +259,10 @@ def _asynchronous(fn: Callable[..., Any], site: _Site) -> Callable[..., Coroutin
     async def call(*args: Any, **kwargs: Any) -> Any:
         if not runtime.active:
             return await fn(*args, **kwargs)
-        found = in_force().table.get(feature)
+        flags = in_force()
+        found = flags.fixed.get(feature) or find(flags, feature)
+        if EVALUATIONS.on:
+            EVALUATIONS.tell(feature, found)
         run = site.enter(found)
         if run is None:
             return await fn(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""The sections ``flags`` and ``degradation`` of a document, checked whole, as `Flags`.
+"""The sections ``flags``, ``$evaluators`` and ``degradation`` of a document, checked whole, as `Flags`.
 
 ``flags`` is a flag set as flagd has it, so that any flagd SDK reads the same document; what we add to a flag stands in
 its ``metadata``, where flagd lets it pass. msgspec says what each key must be. Everything that is wrong is told, with
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from .reading import Pointer, Reading, keys_of
+from .rules import EVALUATORS, Rules
 from .snapshot import Flag, Flags, Step
 
 MOST_LEVELS = 16
@@ -82,8 +83,8 @@ def parse_flags(tree: Mapping[str, Any], /, *, before: Flags | None = None) -> F
     """The features of a document, and the level in force.
 
     Args:
-        tree: the whole top level of the document, as plain dicts; other keys than ``flags`` and ``degradation`` belong
-            to others.
+        tree: the whole top level of the document, as plain dicts; other keys than ``flags``, ``$evaluators``,
+            ``degradation`` and ``metadata`` belong to others.
         before: the flags in force, where there are any: what was protected in them must not go in the same change that
             removes the protection.
 
@@ -113,11 +114,19 @@ class _Parser:
         self._read = Reading(_EXAMPLES)
         self._levels: tuple[str, ...] = ("normal",)  # empty: they could not be read, and are complained of
         self._has_levels = False
+        self._rules = Rules(self._read)
+        self._set: dict[str, Any] = {}  # metadata of the whole set
 
     def parse(self, tree: Mapping[str, Any], before: Flags | None) -> Flags:
         if self._read.object(tree, ()) is None:
             raise self._read.error("the document")
         level = self._degradation(tree["degradation"]) if "degradation" in tree else 0
+        if EVALUATORS in tree:
+            self._rules.share(tree[EVALUATORS])
+        if "metadata" in tree:
+            self._set = self._read.object(tree["metadata"], ("metadata",)) or {}
+            for name, value in self._set.items():
+                self._scalar(name, value, ("metadata",))
         flags: dict[str, Flag] = {}
         for key, raw in (self._read.object(tree.get("flags", {}), ("flags",)) or {}).items():
             flag = self._flag(key, raw, ("flags", key))
@@ -180,12 +189,6 @@ class _Parser:
         found = self._read.fields(FlagFields, fields, pointer)
         if found is None:
             return None
-        if found["targeting"]:
-            self._read.wrong(
-                f"the flag {key!r} has targeting, which needs an evaluator that this version does not have",
-                (*pointer, "targeting"),
-                "defaultVariant and metadata.degrade, and remove targeting",
-            )
         variants = self._variants(key, found["variants"], (*pointer, "variants"))
         default = found["defaultVariant"]
         if default is not None and default not in variants:
@@ -196,8 +199,18 @@ class _Parser:
         disabled = found["state"] == "DISABLED"
         if metadata["protected"]:
             self._protect(key, metadata, default, disabled, pointer)
+            if found["targeting"]:
+                self._read.wrong(
+                    f"{key!r} is protected and has targeting: a protected feature is the same for every caller",
+                    (*pointer, "targeting"),
+                    "one of the two",
+                )
         ladder = self._ladder(key, metadata["degrade"], default, variants, (*pointer, "metadata", "degrade"))
-        return Flag(key, variants, default, ladder, metadata["protected"], disabled)
+        rule = None
+        if found["targeting"]:
+            rule = self._rules.rule(key, found["targeting"], variants, (*pointer, "targeting"))
+        noted = {**self._set, **found["metadata"]}
+        return Flag(key, variants, default, ladder, metadata["protected"], disabled, rule, noted)
 
     def _variants(self, key: str, raw: dict[str, Any], pointer: Pointer) -> dict[str, Any]:
         variants = self._read.object(raw, pointer) or {}
@@ -224,7 +237,7 @@ class _Parser:
             if meant is not None and meant != "kind":
                 message = f"metadata of {key!r} has {name!r}, which does nothing"
                 self._read.wrong(message, (*pointer, name), meant, meant=meant)
-            self._read.value(SCALAR, metadata[name], name, (*pointer, name), "a text, a number or a boolean")
+            self._scalar(name, metadata[name], pointer)
         found = self._read.fields(Metadata, metadata, pointer)
         if found is not None and found["kind"] != "degradation" and (found["degrade"] or found["protected"]):
             self._read.wrong(
@@ -233,6 +246,10 @@ class _Parser:
                 _EXAMPLES["kind"],
             )
         return found
+
+    def _scalar(self, name: str, value: Any, pointer: Pointer) -> None:
+        """Metadata, as flagd has it: for a value that is none its evaluators refuse the whole document."""
+        self._read.value(SCALAR, value, name, (*pointer, name), "a text, a number or a boolean")
 
     def _protect(
         self, key: str, metadata: dict[str, Any], default: str | None, disabled: bool, pointer: Pointer
@@ -268,6 +285,9 @@ class _Parser:
             elif new.ladder:
                 message = f"{key!r} is protected, and here it is not, and has a ladder"
                 self._read.wrong(message, (*place, "metadata", "degrade"), _FIRST)
+            elif new.rule is not None:
+                message = f"{key!r} is protected, and here it is not, and has targeting"
+                self._read.wrong(message, (*place, "targeting"), _FIRST)
             elif new.disabled or new.default != old.default:
                 field = "state" if new.disabled else "defaultVariant"
                 message = f"{key!r} is protected, and here it is not, and has another {field}"

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final, TypeVar, overload
 
+from ..core.errors import PolicyError
 from .context import Collecting, note, noted
+from .evaluation import find, within
+from .evaluations import EVALUATIONS
 from .snapshot import FlagDetails
 from .state import STATE, in_force, unknown
 
@@ -29,28 +34,36 @@ class Features:
 
     __slots__ = ()
 
-    def enabled(self, key: str, default: bool = False) -> bool:
+    def enabled(self, key: str, default: bool = False, *, context: Mapping[str, Any] | None = None) -> bool:
         """Whether a feature does anything: the value of a boolean flag, else whether its variant is not ``"off"``.
 
         Args:
             key: the feature.
             default: what holds where the document does not know it, or leaves it to the code.
+            context: what is known of the caller, for this question; see `context`.
         """
-        found = in_force().table.get(key)
+        flags = in_force()
+        found = flags.fixed.get(key) or find(flags, key, context)
+        if EVALUATIONS.on:
+            EVALUATIONS.tell(key, found)
         if found is None or found.variant is None:
             return _own(found, key, default)
         if found.level is not None:
             note(key, found.variant)
         return found.enabled
 
-    def variant(self, key: str, default: str) -> str:
+    def variant(self, key: str, default: str, *, context: Mapping[str, Any] | None = None) -> str:
         """The name of a feature's variant.
 
         Args:
             key: the feature.
             default: what holds where the document does not know it, or leaves it to the code.
+            context: what is known of the caller, for this question; see `context`.
         """
-        found = in_force().table.get(key)
+        flags = in_force()
+        found = flags.fixed.get(key) or find(flags, key, context)
+        if EVALUATIONS.on:
+            EVALUATIONS.tell(key, found)
         if found is None or found.variant is None:
             return _own(found, key, default)
         if found.level is not None:
@@ -58,20 +71,30 @@ class Features:
         return found.variant
 
     @overload
-    def details(self, key: str) -> FlagDetails[Any]: ...
+    def details(self, key: str, *, context: Mapping[str, Any] | None = ...) -> FlagDetails[Any]: ...
     @overload
-    def details(self, key: str, default: T) -> FlagDetails[T]: ...
-    def details(self, key: str, default: Any = None) -> FlagDetails[Any]:
+    def details(self, key: str, default: T, *, context: Mapping[str, Any] | None = ...) -> FlagDetails[T]: ...
+    def details(
+        self, key: str, default: Any = None, *, context: Mapping[str, Any] | None = None
+    ) -> FlagDetails[Any]:
         """What a feature is and why: its value, its variant, and what decided.
 
         Args:
             key: the feature.
             default: the value where the document does not know it, or leaves it to the code; also where the document's
                 value is of another type, unless it is None. A float takes whole numbers too.
+            context: what is known of the caller, for this question; see `context`.
 
         An object (a dict) is the caller's own copy.
         """
-        found = in_force().table.get(key)
+        found = self._details(key, default, context)
+        if EVALUATIONS.on:
+            EVALUATIONS.tell(key, found)
+        return found
+
+    def _details(self, key: str, default: Any, context: Mapping[str, Any] | None) -> FlagDetails[Any]:
+        flags = in_force()
+        found = flags.fixed.get(key) or find(flags, key, context)
         if found is None:
             unknown(key)
             code = "FLAG_NOT_FOUND" if STATE.ready else "PROVIDER_NOT_READY"
@@ -88,7 +111,14 @@ class Features:
                 default,
             )
             return FlagDetails(
-                key, default, None, default is not False, "ERROR", "error", error="TYPE_MISMATCH"
+                key,
+                default,
+                None,
+                default is not False,
+                "ERROR",
+                "error",
+                error="TYPE_MISMATCH",
+                metadata=found.metadata,
             )
         if found.level is not None:
             note(key, found.variant)
@@ -97,6 +127,32 @@ class Features:
     def level(self) -> int:
         """The level in force: 0 is the normal one, in which nothing is degraded."""
         return in_force().level
+
+    def context(self, known: Mapping[str, Any] | None = None, /, **more: Any) -> AbstractContextManager[None]:
+        """A block, ``with`` in sync and async code alike, in which this is known of the caller: rules in the document
+        (``targeting``) decide by it which variant he gets.
+
+        Args:
+            known: by name; ``targetingKey`` is who he is, a text: he is put into the same part of a split each time.
+            more: the same, as keyword arguments.
+
+        Raises:
+            PolicyError: ``known`` is no mapping.
+
+        Blocks may stand in each other: the inner one adds to what the outer says. Tasks and threads that took the
+        context along see it too.
+
+        Example:
+            >>> with features.context(targetingKey="account-7", tier="gold"):
+            ...     features.variant("checkout", "old")
+            'old'
+        """
+        if known is not None and not isinstance(known, Mapping):
+            raise PolicyError(
+                f"features.context: {known!r} must be a mapping of what is known of the caller; "
+                "write features.context({'targetingKey': account}, tier='gold')"
+            )
+        return within({**(known or {}), **more})
 
     def collecting(self) -> Collecting:
         """A block, ``with`` in sync and async code alike, which collects the features that were met in a degraded

@@ -1,16 +1,20 @@
 """What a document says of features, frozen, and what each of them is at each level. No I/O, no clock.
 
-Everything is evaluated once, when a `Flags` is made: reading a feature is a lookup in a table. A level stands for
-"each feature with a step of its ladder at this level or below is degraded to the last of these"."""
+Everything that is the same for all callers is evaluated once, when a `Flags` is made: reading a feature is a lookup in
+a table. A level stands for "each feature with a step of its ladder at this level or below is degraded to the last of
+these". Rules that tell callers apart stand above that, but for the last level, at which nobody is spared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
+Noted = Mapping[str, str | int | float | bool]
+
+_NOTHING: Noted = MappingProxyType({})
 
 OFF = "off"
 """The variant in which a feature does nothing."""
@@ -26,11 +30,12 @@ class FlagDetails(Generic[T]):
         variant: its name; None: the caller's default holds.
         enabled: whether the feature does anything: the value of a boolean flag, else whether the variant is not
             ``"off"``. With the caller's default: that if it is a bool, else True.
-        reason: as OpenFeature has it: ``STATIC``, ``TARGETING_MATCH`` (a step of the ladder), ``DEFAULT``, ``DISABLED``
-            or ``ERROR``.
-        cause: what decided: ``protected``, ``level:<n>``, ``default``, ``code_default`` or ``error``.
+        reason: as OpenFeature has it: ``STATIC``, ``TARGETING_MATCH`` (a rule, or a step of the ladder), ``DEFAULT``,
+            ``DISABLED`` or ``ERROR``.
+        cause: what decided: ``protected``, ``targeting``, ``level:<n>``, ``default``, ``code_default`` or ``error``.
         level: the level at which the ladder has the step that decided; None where none did.
         error: OpenFeature's code, such as ``FLAG_NOT_FOUND``, where the reason is ``ERROR``.
+        metadata: what the document notes of it, with what it notes of the whole set.
     """
 
     key: str
@@ -41,6 +46,7 @@ class FlagDetails(Generic[T]):
     cause: str = "default"
     level: int | None = None
     error: str | None = None
+    metadata: Noted = field(default_factory=lambda: _NOTHING, repr=False, compare=False)
 
     @property
     def degraded(self) -> bool:
@@ -55,6 +61,14 @@ class Step(NamedTuple):
     variant: str
 
 
+class Rule(Protocol):
+    """Tells callers apart. Two that are equal say the same."""
+
+    def variant(self, attributes: Mapping[str, Any], level: int, /, *, tried: bool = False) -> str | None:
+        """The variant that a caller gets at a level; None: what stands below rules decides. It may raise."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Flag:
     """One feature, as the document has it.
@@ -66,6 +80,8 @@ class Flag:
         ladder: the steps down, by rising level.
         protected: whether no level degrades it.
         disabled: whether the document has no say: the code's default holds.
+        rule: which variant which caller gets; above the ladder, but for the last level.
+        metadata: what is noted of it, with what is noted of the whole set.
     """
 
     key: str
@@ -74,6 +90,8 @@ class Flag:
     ladder: tuple[Step, ...] = ()
     protected: bool = False
     disabled: bool = False
+    rule: Rule | None = None
+    metadata: Noted = field(default_factory=lambda: _NOTHING)
 
     def step_at(self, level: int, /) -> Step | None:
         """The step of the ladder that holds at a level."""
@@ -81,6 +99,12 @@ class Flag:
             return None
         below = [step for step in self.ladder if step.level <= level]
         return below[-1] if below else None
+
+    def asks(self, level: int, last: int, /) -> bool:
+        """Whether the rule has a say at a level; at the last one a step of the ladder stands above it."""
+        if self.rule is None or self.protected or self.disabled:
+            return False
+        return level < last or self.step_at(level) is None
 
 
 Table = Mapping[str, FlagDetails[Any]]
@@ -94,8 +118,10 @@ class Flags:
         flags: by key.
         levels: their names; the first is the normal one, in which nothing is degraded.
         level: the one in force, an index into ``levels``.
-        tables: what each feature is, for each level.
+        tables: what each feature is where no rule decides, for each level.
         table: the one of the level in force.
+        fixed: those of ``table`` that are the same for every caller.
+        targeted: what those with a rule are by it, by variant.
 
     Example:
         >>> flag = Flag("search", {"full": "full", "off": "off"}, "full", ladder=(Step(2, "off"),))
@@ -109,6 +135,8 @@ class Flags:
     level: int = 0
     tables: tuple[Table, ...] = field(init=False, repr=False, compare=False)
     table: Table = field(init=False, repr=False, compare=False)
+    fixed: Table = field(init=False, repr=False, compare=False)
+    targeted: Mapping[str, Table] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         tables: tuple[dict[str, FlagDetails[Any]], ...] = tuple({} for _ in self.levels)
@@ -123,6 +151,16 @@ class Flags:
         object.__setattr__(self, "flags", MappingProxyType(dict(self.flags)))
         object.__setattr__(self, "tables", tables)
         object.__setattr__(self, "table", tables[self.level])
+        asking = {
+            key: flag for key, flag in self.flags.items() if flag.asks(self.level, len(self.levels) - 1)
+        }
+        fixed = {key: each for key, each in self.table.items() if key not in asking} if asking else self.table
+        object.__setattr__(self, "fixed", fixed)
+        object.__setattr__(self, "targeted", {key: _by_rule(flag) for key, flag in asking.items()})
+
+    def rule_of(self, key: str, /) -> object:
+        """What tells the callers of a feature apart; None: nothing does. Two that are equal say the same."""
+        return (self.flags[key].rule, self.targeted[key]) if key in self.targeted else None
 
     def shown(self, level: int, /) -> str:
         """A level as people read it: its number and name."""
@@ -131,14 +169,39 @@ class Flags:
 
 def _details(flag: Flag, step: Step | None) -> FlagDetails[Any]:
     if flag.disabled:
-        return FlagDetails(flag.key, None, reason="DISABLED", cause="code_default")
+        return _to_the_code(flag, "DISABLED")
     variant = flag.default if step is None else step.variant
     if variant is None:
-        return FlagDetails(flag.key, None, reason="DEFAULT", cause="code_default")
+        return _to_the_code(flag, "DEFAULT")
+    found = _in_variant(flag, variant)
+    if step is not None:
+        return replace(found, reason="TARGETING_MATCH", cause=f"level:{step.level}", level=step.level)
+    if flag.protected:
+        return replace(found, cause="protected")
+    return found if flag.rule is None else replace(found, reason="DEFAULT")
+
+
+def _to_the_code(flag: Flag, reason: str) -> FlagDetails[Any]:
+    return FlagDetails(flag.key, None, reason=reason, cause="code_default", metadata=flag.metadata)
+
+
+def _by_rule(flag: Flag) -> Table:
+    return {
+        name: replace(_in_variant(flag, name), reason="TARGETING_MATCH", cause="targeting")
+        for name in flag.variants
+    }
+
+
+def _in_variant(flag: Flag, variant: str) -> FlagDetails[Any]:
     value = flag.variants[variant]
     enabled = value if isinstance(value, bool) else variant != OFF
-    if step is not None:
-        return FlagDetails(
-            flag.key, value, variant, enabled, "TARGETING_MATCH", f"level:{step.level}", step.level
-        )
-    return FlagDetails(flag.key, value, variant, enabled, cause="protected" if flag.protected else "default")
+    return FlagDetails(flag.key, value, variant, enabled, metadata=flag.metadata)
+
+
+def changed(old: Flags, new: Flags, /) -> list[str]:
+    """The features that are another thing than before, at least for some callers."""
+    return [
+        key
+        for key in dict.fromkeys([*old.table, *new.table])
+        if old.table.get(key) != new.table.get(key) or old.rule_of(key) != new.rule_of(key)
+    ]

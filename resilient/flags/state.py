@@ -5,15 +5,16 @@ once and see one document, old or new; no lock is on their way."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 from ..core.errors import PolicyError
-from ..core.events import RUNTIME, FeatureChanged, FeatureUnknown, LevelChanged, emit, logger
+from ..core.events import RUNTIME, FeatureChanged, FeatureUnknown, LevelChanged, emit
 from ..core.forks import tell_after_fork
-from .snapshot import FlagDetails, Flags
+from ..core.log import INFO, WARNING, write
+from .following import FOLLOWING
+from .snapshot import FlagDetails, Flags, changed
 
 MOST_COMPLAINTS = 100
 """Lines in the log about features that the document and the code see differently, until another is published; and as
@@ -72,9 +73,9 @@ class State:
             seen.add(subject)
             last = len(seen) > MOST_COMPLAINTS
         if last:
-            logger().warning("further disagreements between code and flags are not logged")
+            write(WARNING, "further disagreements between code and flags are not logged")
         else:
-            logger().warning(message, *args)
+            write(WARNING, message % args)
 
 
 STATE = State()
@@ -99,6 +100,7 @@ def publish(flags: Flags, /) -> None:
         raise PolicyError(
             f"publish: {type(flags).__name__} is not Flags; write publish(parse_flags(document))"
         )
+    published = STATE.flags
     old = STATE.replace(flags)
     changes = list(_changes(old, flags))
     if old.level != flags.level:
@@ -106,11 +108,11 @@ def publish(flags: Flags, /) -> None:
             "degradation", "level", old=old.level, new=flags.level, level=flags.levels[flags.level]
         )
         text = f"degradation: level {old.shown(old.level)} -> {flags.shown(flags.level)}"
-        _log(logging.WARNING if flags.level > old.level else logging.INFO, text, changes, event.attributes())
+        _log(WARNING if flags.level > old.level else INFO, text, changes, event.attributes())
         if RUNTIME.listeners:
             emit(event)
     elif changes:
-        _log(logging.INFO, "flags changed", changes, {"event.name": FeatureChanged.name})
+        _log(INFO, "flags changed", changes, {"event.name": FeatureChanged.name})
     if RUNTIME.listeners:
         for before, now, key in changes:
             emit(
@@ -122,6 +124,10 @@ def publish(flags: Flags, /) -> None:
                     cause="code_default" if now is None else now.cause,
                 )
             )
+    if STATE.ready:
+        FOLLOWING.published(changed(published, flags))
+    else:
+        FOLLOWING.withdrawn(changed(published, flags))
 
 
 Change = tuple[FlagDetails[Any] | None, FlagDetails[Any] | None, str]
@@ -138,7 +144,7 @@ def _log(level: int, text: str, changes: list[Change], attributes: dict[str, Any
     shown = [f"{key} {_variant(before)} -> {_variant(now)}" for before, now, key in changes[:_MOST_SHOWN]]
     if len(changes) > _MOST_SHOWN:
         shown.append(f"{len(changes) - _MOST_SHOWN} more")
-    logger().log(level, "%s%s", text, f": {', '.join(shown)}" if shown else "", extra=attributes)
+    write(level, f"{text}: {', '.join(shown)}" if shown else text, extra=attributes)
 
 
 def _variant(details: FlagDetails[Any] | None) -> str:

@@ -67,7 +67,7 @@ def answer(
     said = profile.outcome(status, headers, content, keyed=keyed, safe=safe)
     found = _by_key(said) or _by_status(status, headers)
     replayed = keyed and profile.is_replay(headers)
-    should = headers.get("stripe-should-retry", "")[:_LONGEST].lower()
+    should = (headers.get("stripe-should-retry") or headers.get("x-should-retry", ""))[:_LONGEST].lower()
     if found is None:
         # The server's word overrides what the status means in general; safe is it still only where repeating is.
         if should != "true":
@@ -106,7 +106,7 @@ def _by_status(status: int, headers: Mapping[str, str]) -> Finding | None:
         # A bare 503 proves nothing: proxies turn a connection that broke after the request was sent into one.
         refused = any(name in headers for name in PROOFS)
         return Finding(Evidence.DECLINED if refused else Evidence.ANSWERED, True, FAILURE)
-    if status in (500, 502, 504):
+    if status in (500, 502, 504, 529):  # 529: overloaded, with Anthropic and others; in no registry
         return Finding(Evidence.ANSWERED, True, FAILURE)
     if status >= 500:
         return Finding(Evidence.ANSWERED, False, FAILURE)

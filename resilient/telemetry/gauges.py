@@ -63,22 +63,50 @@ def read_endpoints() -> Iterator[tuple[str, float, dict[str, str]]]:
 
 
 def _config_state() -> Iterator[Reading]:
-    from ..config.loader import STATES
+    from ..config.feed import STATES
 
-    if CENTER.directory is not None:
+    if CENTER.followed.anything:
         state = CENTER.status().state
         for each in STATES:
             yield float(each == state), {"state": each}
 
 
+def _emergency_state() -> Iterator[Reading]:
+    from ..config.feed import STATES
+
+    status = CENTER.status().emergency
+    if status is not None:
+        for each in STATES:
+            yield float(each == status.state), {"state": each}
+
+
+def _emergency_values() -> Iterator[Reading]:
+    values = CENTER.emergency_values
+    if values is not None:
+        yield float(values), {}
+
+
 def _config_generation() -> Iterator[Reading]:
     status = CENTER.status()
     if status.digest is not None:
-        yield 1.0, {"digest": status.digest[:12], "version": status.version or ""}
+        source = str(status.source)
+        yield 1.0, {"digest": status.digest[:12], "version": status.version or "", "source": source}
 
 
 CONFIG = (
     ("resilient.config.state", "1", "One series per state of the config document", _config_state),
+    (
+        "resilient.config.emergency.state",
+        "1",
+        "One series per state of the emergency document",
+        _emergency_state,
+    ),
+    (
+        "resilient.config.emergency.values",
+        "{value}",
+        "Values that the emergency document has in force above the config document",
+        _emergency_values,
+    ),
     ("resilient.config.generation.info", "1", "1 for the document in force", _config_generation),
 )
 """The gauges of the config document: name, unit, description, how to read it."""

@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from ..core.clock import Clock
-from ..core.events import CallFinished, Event, Rejection, RetryExhausted, RetrySuppressed
+from ..core.events import CallFinished, Event, FlagEvaluated, Rejection, RetryExhausted, RetrySuppressed
 from ..core.forks import tell_after_fork
 
 EVERY = 1.0
@@ -52,6 +52,10 @@ class EventLog:
                 self._saturate(event)
         elif isinstance(event, (RetryExhausted, RetrySuppressed)):
             self._ended(event)
+        elif isinstance(event, FlagEvaluated):
+            what = event.variant if event.error is None else event.error
+            text = f"flag {event.dependency}: {what or '(code default)'} ({event.cause})"
+            _write(logging.INFO, text, event.attributes())
 
     def _ended(self, event: RetryExhausted | RetrySuppressed) -> None:
         left_out = self._turn((event.name, event.dependency))

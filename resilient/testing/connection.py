@@ -121,21 +121,22 @@ class Connection:
         if self._pause.on:
             return False
         waits_for = self._waits_for
-        if waits_for == _WORKING:
+        if waits_for == _WORKING or self._is_ready(waits_for):
             return True
-        if self.beside is not None and self._is_busy_beside(self.beside):
-            return True
-        with self._closing:
-            ready = self.open and _ready(self._sock, waits_for, 0)
-        # Changed in between: it went on, and may have taken the bytes before we looked for them.
-        return ready or self._waits_for != waits_for
+        if self._waits_for != waits_for:
+            return True  # it went on, and may have taken the bytes before we looked for them
+        # Only now: it may have come back from work in the meantime, and have left some to the threads beside.
+        return self.beside is not None and self._is_busy_beside(self.beside)
 
     def _is_busy_beside(self, beside: Callable[[], bool]) -> bool:
         stuck = self._stuck
-        if stuck != _WORKING:
-            with self._closing:
-                return self.open and _ready(self._sock, stuck, 0)
-        return beside()
+        if stuck == _WORKING:
+            return beside()
+        return self._is_ready(stuck) or self._stuck != stuck
+
+    def _is_ready(self, wanted: int) -> bool:
+        with self._closing:
+            return self.open and _ready(self._sock, wanted, 0)
 
     def stop(self) -> None:
         """Have every wait of the connection end with `Gone`."""

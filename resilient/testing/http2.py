@@ -61,7 +61,7 @@ class Http2Connection:
         )  # this and all below: guarded by changed
         limit = {h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: most}
         self.wire.local_settings = h2.settings.Settings(client=False, initial_values=limit)
-        self.over = False
+        self._is_over = False
         self._streams: dict[int, Http2Exchange] = {}
         self._last: int | None = None  # said by a goodbye
         self._is_reset = False
@@ -89,7 +89,7 @@ class Http2Connection:
                 self.flush()  # the library has written why
         finally:
             with self.changed:
-                self.over = True
+                self._is_over = True
                 streams = list(self._streams.values())
                 self.changed.notify_all()
             for stream in streams:
@@ -125,6 +125,11 @@ class Http2Connection:
             self.wire.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
 
     # -------------------------------------------------------------------------------------------- from any thread
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can be sent: it ended, or its client broke the rules or said goodbye."""
+        return self._is_over or self.wire.state_machine.state is h2.connection.ConnectionState.CLOSED
+
     def _busy(self) -> bool:
         if not self.changed.acquire(blocking=False):
             return True  # somebody is at it, and may wait for the very loop that asks

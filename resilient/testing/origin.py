@@ -225,13 +225,14 @@ class Origin:
     def refuse(self) -> None:
         """Refuse connects from now on, as if nobody were there. Connections that are open stay so."""
         with self._changed:
-            if self._listener is None:
+            listener = self._listener
+            if listener is None:
                 return
             self._refusing = True
             # The acceptor closes it: closed under its poll, the number might be another socket's by then.
             self._ring()
-            self._changed.wait_for(lambda: self._listener is None)
-            if self._running:
+            self._changed.wait_for(lambda: self._listener is not listener)
+            if self._running and self._listener is None and self._reserved is None:  # nobody else asked too
                 self._reserved = self._bind(self.port)
 
     def reopen(self) -> None:

@@ -39,7 +39,10 @@ def good(tmp_path: Path) -> Path:
 def test_a_good_document(good: Path) -> None:
     done = run("check", str(good), str(good.parent))
     assert (done.status, done.err) == (0, "")
-    assert done.lines == [f"ok   {path}: dependencies: 1, features: 1" for path in (good, good.parent)]
+    worst = "     payments: at worst 6.025 s a call, attempts: 2, requests for each call in an outage: 1.2"
+    assert done.lines == [
+        line for path in (good, good.parent) for line in (f"ok   {path}: dependencies: 1, features: 1", worst)
+    ]
 
 
 def test_a_mounted_volume(tmp_path: Path) -> None:
@@ -77,6 +80,47 @@ def test_what_is_wrong_is_shown_with_its_place(
     told = run("check", "--json", str(good)).json
     assert told["ok"] is False
     assert told["documents"][0]["problems"][0]["file"] == "resilience.yaml"
+
+
+def test_an_emergency_document_that_fits(good: Path) -> None:
+    emergency = good.parent / "emergency.json"
+    emergency.write_text(
+        '{"degradation": {"level": "normal"}, "resiliency": {"targets": {"payments": {"retry": {"attempts": 1}}}}}'
+    )
+    done = run("check", str(good), "--emergency", str(emergency))
+    assert done.status == 0
+    assert done.lines[:2] == [
+        f"ok   {emergency}: dependencies: 1, features: 0",
+        f"ok   {good}: dependencies: 1, features: 1",
+    ]
+    assert "attempts: 1," in done.lines[2], "what it may cost is told with the emergency"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "says"),
+    [
+        (
+            "degradation: {level: sales}\n...\n",
+            "resilience.yaml",
+            "emergency.yaml:1: /degradation/level: the emergency document does not fit the config document: "
+            "there is no level 'sales'; write 0 (normal) or 1 (sale)",
+        ),
+        ("flags: {}\n...\n", "emergency.yaml", "emergency.yaml:1: /flags: must not stand in the emergency document"),
+        ("{}\n", "emergency.yaml", "add one at its end"),
+        (None, "emergency.yaml", "cannot be read: No such file"),
+    ],
+)  # fmt: skip
+def test_an_emergency_document_that_would_be_refused(
+    good: Path, text: str | None, path: str, says: str
+) -> None:
+    emergency = good.parent / "emergency.yaml"
+    if text is not None:
+        emergency.write_text(text)
+    done = run("check", str(good), "--emergency", str(emergency))
+    assert done.status == 1
+    (bad,) = [line for line in done.lines if "would be refused" in line]
+    assert bad == f"BAD  {good.parent / path}: would be refused"
+    assert says in done.out
 
 
 def test_what_the_preset_could_not_take_is_a_warning(good: Path) -> None:
@@ -132,6 +176,39 @@ def test_the_directory_of_the_environment(good: Path) -> None:
     assert "write" in done.err or "such as --document /etc/resilient" in done.err
 
 
+def test_what_an_emergency_says_is_explained(good: Path, tmp_path: Path) -> None:
+    """In a pod it would else tell what the document says, and not what is in force."""
+    volume = KubeletVolume(tmp_path / "emergency")
+    where = {"RESILIENT_CONFIG_DIR": str(good), "RESILIENT_EMERGENCY_DIR": str(tmp_path / "emergency")}
+    volume.write({})
+    done = run("explain", "degradation.level", **where)
+    assert done.lines[0] == "degradation.level = 1 (sale) (from the document at resilience.yaml:9)"
+    targets = (
+        '{"targets": {"payments": {"retry": {"attempts": 1}}, "ledger": {"breaker": {"state": "observe"}}}}'
+    )
+    volume.write({"e.json": f'{{"degradation": {{"level": 0}},\n"resiliency": {targets}}}'})
+    done = run("explain", "degradation.level", **where)
+    assert done.lines == [
+        "degradation.level = 0 (normal) (from the emergency document at e.json:1)",
+        "the emergency document stands above all else",
+    ]
+    done = run("explain", "payments.retry.attempts", "--json", **where)
+    assert done.json["value"] == 1
+    assert (done.json["layer"], done.json["place"]) == ("emergency", "e.json:2")
+    assert run("explain", "recommendations", **where).lines[0].startswith("recommendations = full (from")
+    assert "says nothing of" not in run("explain", "ledger.breaker.state", **where).out
+    done = run(
+        "explain",
+        "payments.retry.attempts",
+        "--document",
+        str(good),
+        "--emergency",
+        str(tmp_path / "none.json"),
+    )
+    assert (done.status, done.out) == (2, "")
+    assert "none.json cannot be read" in done.err
+
+
 @pytest.mark.parametrize(
     ("key", "says"),
     [
@@ -143,6 +220,18 @@ def test_what_there_is_not(good: Path, key: str, says: str) -> None:
     done = run("explain", key, "--document", str(good))
     assert (done.status, done.out) == (2, "")
     assert says in done.err
+
+
+def test_a_feature_with_a_rule_is_explained_as_what_it_is_without(good: Path) -> None:
+    rule = "    targeting: {if: [{var: vip}, full]}\n"
+    good.write_text(GOOD.replace("    metadata: {degrade", f"{rule}    metadata: {{degrade"))
+    assert documents.check(good).good
+    found = documents.explain("recommendations", good, {})
+    assert found.why.endswith("level 1 (sale)"), "at the last level it has no say"
+    good.write_text(good.read_text().replace("level: sale", "level: normal"))
+    found = documents.explain("recommendations", good, {})
+    assert found.value == "full"
+    assert found.why.endswith("its targeting stands above that, and decides by caller")
 
 
 def test_a_document_that_is_wrong_explains_nothing(good: Path) -> None:

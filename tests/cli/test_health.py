@@ -9,6 +9,7 @@ import pytest
 
 from resilient.cli import health
 from resilient.cli.health import Finding
+from resilient.testing import KubeletVolume
 
 POD = """\
 search shop.svc.cluster.local svc.cluster.local cluster.local
@@ -134,13 +135,19 @@ def test_a_config_directory_that_is_a_mounted_configmap(tmp_path: Path) -> None:
     (tmp_path / "..2026" / "flags.json").write_text("{}")
     (tmp_path / "..data").symlink_to("..2026")
     (tmp_path / "flags.json").symlink_to("..data/flags.json")
-    (found,) = health.config_directory(str(tmp_path))
+    (found,) = health.config_directory("config directory", str(tmp_path))
     assert found == Finding("config directory", "ok", f"{tmp_path}: flags.json; a mounted ConfigMap")
+
+
+def test_the_one_file_that_counts_is_looked_for_in_its_directory(tmp_path: Path) -> None:
+    KubeletVolume(tmp_path).write({"a.json": "{}"})
+    (found,) = health.config_directory("emergency directory", str(tmp_path / "a.json"))
+    assert (found.what, found.state) == ("emergency directory", "ok")
 
 
 def test_a_config_directory_that_will_never_change(tmp_path: Path) -> None:
     (tmp_path / "flags.json").write_text("{}")
-    (found,) = health.config_directory(str(tmp_path))
+    (found,) = health.config_directory("config directory", str(tmp_path))
     assert found.state == "warning"
     assert "there is no ..data" in found.said
     assert "subPath" in found.do
@@ -149,10 +156,14 @@ def test_a_config_directory_that_will_never_change(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["missing", "file"])
 def test_a_config_directory_that_is_none(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
-    (found,) = health.config_directory(str(tmp_path / name))
+    (found,) = health.config_directory("config directory", str(tmp_path / name))
     assert found.state == "bad"
     assert found.do
-    assert list(health.config_directory("")) == list(health.config_directory(None)) == []
+    assert (
+        list(health.config_directory("config directory", ""))
+        == list(health.config_directory("config directory", None))
+        == []
+    )
 
 
 def test_what_it_stands_on_is_told_by_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ class TestFollowing:
     ) -> None:
         monkeypatch.setenv("RESILIENT_CONFIG_DIR", str(tmp_path / "other"))
         configure(volume.directory)
-        assert CENTER.directory == volume.directory
+        assert CENTER.followed.directory == volume.directory
 
     def test_without_a_directory_nothing_is_pending(self) -> None:
         standard("payments")
@@ -207,11 +207,18 @@ class TestFollowing:
             clock.advance(1.0)
             assert pipeline.call(lambda: "done") == "done"
             assert len(tried) == 2
-            with pytest.raises(ConfigError, match="there is no thread for it"):
+            assert pipeline["retry"].options.attempts == 3
+            for n in (5, 6):
+                volume.write(attempts(n))
+                assert load().state == "ready", "row 42: who asks reads it himself"
+                assert pipeline["retry"].options.attempts == n
+            volume.write(attempts(0))
+            with pytest.raises(DocumentError, match="0 must be a whole number"):
                 load()
+        volume.write(attempts(7))
         clock.advance(1.0)
         assert pipeline.call(lambda: "done") == "done"
-        eventually(lambda: pipeline["retry"].options.attempts == 5)
+        eventually(lambda: pipeline["retry"].options.attempts == 7)
         assert not RUNTIME.attention
 
     def test_the_end_of_the_thread_has_the_next_call_begin_another(self, volume: KubeletVolume) -> None:
@@ -458,12 +465,14 @@ def test_the_state_is_a_metric(volume: KubeletVolume) -> None:
         assert seen.points("resilient.config.generation.info") == []
         volume.write({**attempts(4), "b.yaml": "metadata: {version: '7'}\n...\n"})
         digest = (load().digest or "")[:12]
-        assert seen.points("resilient.config.generation.info") == [({"digest": digest, "version": "7"}, 1)]
+        assert seen.points("resilient.config.generation.info") == [
+            ({"digest": digest, "version": "7", "source": "document"}, 1)
+        ]
         volume.write(attempts(0))
         with pytest.raises(DocumentError):
             load()
         states = {each["state"]: value for each, value in seen.points("resilient.config.state")}
-        assert states == {"not_ready": 0, "ready": 0, "stale": 1}
+        assert states == {"not_ready": 0, "ready": 0, "stale": 1, "error": 0}
         volume.write({**attempts(4), "b.yaml": "metadata: {version: '7'}\n...\n"})
         load()
         results = {tuple(each.values()): value for each, value in seen.points("resilient.config.reloads")}

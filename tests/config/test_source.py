@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from resilient import DocumentError
-from resilient.config.source import MOST_BYTES, MOST_FILES, Changing, Directory, Missing
+from resilient.config.source import MOST_BYTES, MOST_FILES, Changing, Directory, Missing, named
 from resilient.testing import KubeletVolume
 
 ORDERS = ("new", "old")
@@ -144,7 +144,7 @@ def test_nothing_there_is_missing_and_has_no_mark(tmp_path: Path) -> None:
     with pytest.raises(Missing, match=r"there is no file \*\.json"):
         Directory(tmp_path).read()
     (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(Missing, match="name the one that the file is in"):
+    with pytest.raises(Missing, match="or the one that the file is in"):
         Directory(tmp_path / "a.json").read()
 
 
@@ -216,3 +216,28 @@ def test_no_descriptor_is_left_open(volume: KubeletVolume, strange: dict[str, Pa
                 Directory(each).read()
     after = set(descriptors.iterdir()) if before else set()
     assert after <= before
+
+
+def test_the_path_of_a_file_means_that_file_of_its_directory(volume: KubeletVolume) -> None:
+    directory = named(volume.directory / "b.yaml")
+    assert str(directory) == str(volume.directory / "b.yaml")
+    for n in range(5):
+        volume.write(both(n))
+        assert directory.mark().atomic, "what is looked at is the link of the whole directory"
+        assert held(directory) == {"b.yaml": f"b{n}"}
+    volume.write({"a.json": "a"})
+    with pytest.raises(Missing, match=r"there is no file b\.yaml in"):
+        directory.read()
+
+
+def test_a_single_file_of_a_plain_directory_is_marked_alone(tmp_path: Path) -> None:
+    directory, file = named(tmp_path / "a.json"), tmp_path / "a.json"
+    with pytest.raises(Missing, match=r"there is no file a\.json in"):
+        directory.read()
+    file.write_text("{}")
+    mark = directory.mark()
+    (tmp_path / "b.json").write_text("another's")
+    assert directory.mark() == mark
+    assert held(directory) == {"a.json": "{}"}
+    file.write_text("{} ")
+    assert directory.mark() != mark

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openfeature.contrib.tools.flagd.core import FlagdCore
+from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import OpenFeatureError
 
 from resilient import features
@@ -65,8 +68,7 @@ def theirs(document: dict[str, Any]) -> FlagdCore:
 @pytest.mark.parametrize("key", DEFAULTS)
 def test_a_flag_is_the_same_here_and_there(key: str) -> None:
     default = DEFAULTS[key]
-    kinds = {bool: "boolean", str: "string", int: "integer", float: "float", dict: "object"}
-    resolved = getattr(theirs(DOCUMENT), f"resolve_{kinds[type(default)]}_value")(key, default)
+    resolved = getattr(theirs(DOCUMENT), f"resolve_{KINDS[type(default)]}_value")(key, default)
     with feature_flags(DOCUMENT):
         ours = features.details(key, default)
     assert (ours.value, ours.variant, ours.reason) == (
@@ -74,6 +76,112 @@ def test_a_flag_is_the_same_here_and_there(key: str) -> None:
         resolved.variant,
         str(resolved.reason.value),
     )
+
+
+SAMPLES: dict[str, Any] = json.loads((Path(__file__).parent / "flagd/samples.json").read_text())
+CALLERS: dict[str, dict[str, Any]] = {
+    "nobody": {},
+    "gold": {
+        "targetingKey": "account-7",
+        "tier": "gold",
+        "email": "jobs@shop.example",
+        "age": 30,
+        "time": 2**33,
+    },
+    "basic": {
+        "targetingKey": "account-8",
+        "tier": "basic",
+        "version": "2.0.0",
+        "time": 1,
+        "age": 60,
+        "roles": ["x"],
+    },
+    "known": {"fn": "Sulisław", "age": 29, "customer": False, "version": "v3.1", "user": {"name": "ann"}},
+    "admin": {
+        "roles": ["admin"],
+        "version": "3.1.4",
+        "email": "ann@shop.example",
+        "user": {"name": "rachel"},
+    },
+    "strange": {"roles": "admin", "version": "x", "email": 7, "age": "old", "tier": ["gold"], "user": "ann"},
+    "guest": {"roles": ["guest", ""], "version": "2.5.0+build", "tier": "", "age": -1.5, "targetingKey": "é"},
+}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("key", SAMPLES["flags"])
+def test_row_38_each_sample_is_the_same_here_and_there_for_each_caller(key: str, caller: str) -> None:
+    default = DEFAULT_OF[type(next(iter(SAMPLES["flags"][key]["variants"].values())))]
+    context = CALLERS[caller]
+    with feature_flags(SAMPLES):
+        ours = features.details(key, default, context=context)
+    assert (ours.value, ours.variant, ours.reason, ours.error) == as_theirs(SAMPLES, key, default, context)
+
+
+DEFAULT_OF: dict[type, Any] = {bool: True, str: "none", int: 7, float: 7.5, dict: {"none": 1}}
+KINDS = {bool: "boolean", str: "string", int: "integer", float: "float", dict: "object"}
+_CORES: dict[int, FlagdCore] = {}
+
+
+def as_theirs(tree: dict[str, Any], key: str, default: Any, context: dict[str, Any]) -> tuple[Any, ...]:
+    """Value, variant, reason and error of their evaluator, as its callers get them."""
+    core = _CORES.get(id(tree)) or _CORES.setdefault(id(tree), theirs(tree))
+    who = EvaluationContext(context.get("targetingKey"), {**context, "degradation": {"level": 0}})
+    try:
+        found = getattr(core, f"resolve_{KINDS[type(default)]}_value")(key, default, who)
+    except OpenFeatureError as error:
+        return default, None, "ERROR", error.error_code.value
+    return found.value, found.variant, found.reason.value, None
+
+
+SPLITS = {
+    "even": [["a", 1], ["b", 1]],
+    "canary": [["a", 99], ["b", 1]],
+    "four": [["a", 25], ["b", 25], ["c", 25], ["d", 25]],
+    "by account": [{"var": "account"}, ["a", 30], ["b", 70]],
+    "by name": [
+        {"cat": ["seed", {"var": "targetingKey"}]},
+        ["a", 5],
+        ["b", 0],
+        ["c", {"-": [1, 3]}],
+        ["d", 12_345_678],
+    ],
+}
+SPLIT = {
+    "flags": {
+        name: {
+            "state": "ENABLED",
+            "variants": {each: each for each in "abcd"},
+            "defaultVariant": "a",
+            "targeting": {"fractional": split},
+        }
+        for name, split in SPLITS.items()
+    }
+}
+
+
+def compare_splits(keys: int) -> None:
+    with feature_flags(SPLIT):
+        seen: dict[str, Counter[str]] = {name: Counter() for name in SPLITS}
+        for i in range(keys):
+            context = {"targetingKey": f"user-{i}", "account": i}
+            for name in SPLITS:
+                ours = features.details(name, "none", context=context)
+                assert (ours.value, ours.variant, ours.reason, ours.error) == as_theirs(
+                    SPLIT, name, "none", context
+                )
+                seen[name][str(ours.variant)] += 1
+    assert abs(seen["even"]["a"] / keys - 0.5) < 0.05
+    assert abs(seen["by account"]["a"] / keys - 0.3) < 0.05
+
+
+def test_row_37_splits_are_theirs() -> None:
+    compare_splits(1_000)
+
+
+@pytest.mark.soak
+def test_row_37_splits_are_theirs_for_many() -> None:
+    compare_splits(100_000)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ FIELDS = {
     "FeatureChanged": ("resilient.degradation.feature_changed", {"cause", "new", "old"}),
     "FeatureExecuted": ("resilient.degradation.executed", {"cause", "path", "variant"}),
     "FeatureUnknown": ("resilient.degradation.unknown", set()),
+    "FlagEvaluated": (
+        "feature_flag.evaluation",
+        {"cause", "error", "flag_set", "reason", "variant", "version"},
+    ),
 }
 
 

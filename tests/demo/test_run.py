@@ -123,6 +123,7 @@ def test_a_process_that_ends_by_itself_is_told_with_its_last_words(
 ) -> None:
     package = tmp_path / "examples" / "demo"
     package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
     for module in ("__init__", "payments", "checkout"):
         (package / f"{module}.py").write_text("raise SystemExit('out of order')\n")
     monkeypatch.setattr(runner, "ROOT", tmp_path)

@@ -128,12 +128,6 @@ def test_a_flag_set_of_flagds_is_taken_as_it_is() -> None:
         (document(a=switch() | {"owner": "x"}), "flags/a/owner", "no 'owner'", "it into metadata"),
         (document(a=switch() | {"protected": True}), "flags/a/protected", "no 'protected'", "metadata: {prot"),
         (
-            document(a=switch() | {"targeting": {"if": [True, "on", "off"]}}),
-            "flags/a/targeting",
-            "has targeting, which needs",
-            "defaultVariant and metadata.degrade",
-        ),
-        (
             document(a={"state": "ENABLED", "variants": {"a": 1, "b": "x"}}),
             "flags/a/variants",
             "of different types: a number and a text",

@@ -1,22 +1,24 @@
 """The SDK that a test runs with.
 
 A test file that takes its `httpx` from here runs twice: with httpx and `resilient.httpx`, and with httpx2 and
-`resilient.httpx2`; `httpx` and `bound` are those of the run (see `conftest`)."""
+`resilient.httpx2`; `httpx` and `bound` are those of the run (see `conftest`), and so is the SDK's core, `httpcore`."""
 
 from __future__ import annotations
 
 from types import ModuleType
 from typing import Any
 
+import httpcore as _httpcore
+import httpcore2 as _httpcore2
 import httpx as _httpx
 import httpx2 as _httpx2
 
 import resilient.httpx
 import resilient.httpx2
 
-SDKS: dict[str, tuple[ModuleType, ModuleType]] = {
-    "httpx": (_httpx, resilient.httpx),
-    "httpx2": (_httpx2, resilient.httpx2),
+SDKS: dict[str, tuple[ModuleType, ModuleType, ModuleType]] = {
+    "httpx": (_httpx, resilient.httpx, _httpcore),
+    "httpx2": (_httpx2, resilient.httpx2, _httpcore2),
 }
 
 
@@ -33,11 +35,12 @@ class OfTheRun:
 
 httpx: Any = OfTheRun(0)
 bound: Any = OfTheRun(1)
+httpcore: Any = OfTheRun(2)
 
 
 def choose(name: str) -> None:
     """From now on this SDK is meant."""
-    httpx.name = bound.name = name
+    httpx.name = bound.name = httpcore.name = name
 
 
 def now(kinds: Any) -> Any:

@@ -7,13 +7,12 @@ import ssl
 from typing import Any
 
 import h2.events
-import httpcore
-import httpx
 import pytest
 
 from resilient.core.outcome import FAILURE, IGNORED, Evidence
 from resilient.http.attempt import Attempt, clip, failure, stale
 from resilient.testing import ManualClock
+from tests.http.sdk import httpcore, httpx, now
 
 
 def attempt(deadline: float | None = None, **given: Any) -> Attempt:
@@ -28,7 +27,7 @@ def timeouts(each: Attempt, **given: float | None) -> dict[str, Any]:
 
 # ----------------------------------------------------------------------------------------------------- its time
 @pytest.mark.parametrize(
-    ("deadline", "timeout", "now", "allowed"),
+    ("deadline", "timeout", "at", "allowed"),
     [
         (10.0, 3.0, 0.0, 3.0),  # the phase is the shorter
         (10.0, 3.0, 8.0, 2.0),  # the deadline is
@@ -38,19 +37,19 @@ def timeouts(each: Attempt, **given: float | None) -> dict[str, Any]:
     ],
 )
 def test_an_operation_is_cut(
-    deadline: float | None, timeout: float | None, now: float, allowed: float | None
+    deadline: float | None, timeout: float | None, at: float, allowed: float | None
 ) -> None:
     clock = ManualClock()
     found = timeouts(attempt(deadline, clock=clock), read=timeout)
-    clock.advance(now)
+    clock.advance(at)
     assert clip(found["read"], httpcore.ReadTimeout) == allowed
 
 
-@pytest.mark.parametrize("now", [10.0, 11.0])
-def test_no_operation_begins_after_the_deadline(now: float) -> None:
+@pytest.mark.parametrize("at", [10.0, 11.0])
+def test_no_operation_begins_after_the_deadline(at: float) -> None:
     clock = ManualClock()
     found = timeouts(attempt(10.0, clock=clock), write=5.0)
-    clock.advance(now)
+    clock.advance(at)
     with pytest.raises(httpcore.WriteTimeout):
         clip(found["write"], httpcore.WriteTimeout)
 
@@ -91,65 +90,65 @@ def test_the_callers_trace_is_told_too() -> None:
 
 
 # ------------------------------------------------------------------------------------------- what a failure proves
-def with_os_error(cls: type[Exception], error: Exception) -> Exception:
-    """The SDK's error as it comes: the core's as its cause, the system's in that one's arguments."""
-    exc = cls("it failed")
-    exc.__cause__ = httpcore.ConnectError(error)
+def made(kind: type[Exception], cause: Exception | None = None) -> Exception:
+    """An error as it comes: the core's as the cause of the SDK's, the system's in that one's arguments."""
+    exc: Exception = now(kind)("it failed")
+    if cause is not None:
+        exc.__cause__ = httpcore.ConnectError(cause)
     return exc
 
 
 @pytest.mark.parametrize(
-    ("exc", "transient", "verdict"),
+    ("kind", "cause", "transient", "verdict"),
     [
-        (with_os_error(httpx.ConnectError, ConnectionRefusedError(errno.ECONNREFUSED, "")), True, FAILURE),
-        (with_os_error(httpx.ConnectError, OSError(errno.EHOSTUNREACH, "")), True, FAILURE),
-        (with_os_error(httpx.ConnectError, OSError("All connection attempts failed")), True, FAILURE),
-        (with_os_error(httpx.ConnectError, ssl.SSLEOFError()), True, FAILURE),
-        (with_os_error(httpx.ConnectError, ssl.SSLCertVerificationError()), False, FAILURE),
-        (with_os_error(httpx.ConnectError, PermissionError(errno.EACCES, "")), False, FAILURE),
-        (with_os_error(httpx.ConnectError, OSError(errno.EAFNOSUPPORT, "")), False, FAILURE),
-        (httpx.ConnectTimeout("slow"), True, FAILURE),
-        (httpx.ProxyError("no"), True, FAILURE),
-        (httpx.PoolTimeout("full"), True, IGNORED),
-        (httpx.ReadError("odd, before anything was sent"), True, FAILURE),
-        (httpx.UnsupportedProtocol("ftp"), False, IGNORED),
-        (httpx.LocalProtocolError("bad header"), False, IGNORED),
+        (httpx.ConnectError, ConnectionRefusedError(errno.ECONNREFUSED, ""), True, FAILURE),
+        (httpx.ConnectError, OSError(errno.EHOSTUNREACH, ""), True, FAILURE),
+        (httpx.ConnectError, OSError("All connection attempts failed"), True, FAILURE),
+        (httpx.ConnectError, ssl.SSLEOFError(), True, FAILURE),
+        (httpx.ConnectError, ssl.SSLCertVerificationError(), False, FAILURE),
+        (httpx.ConnectError, PermissionError(errno.EACCES, ""), False, FAILURE),
+        (httpx.ConnectError, OSError(errno.EAFNOSUPPORT, ""), False, FAILURE),
+        (httpx.ConnectTimeout, None, True, FAILURE),
+        (httpx.ProxyError, None, True, FAILURE),
+        (httpx.PoolTimeout, None, True, IGNORED),
+        (httpx.ReadError, None, True, FAILURE),  # odd, before anything was sent
+        (httpx.UnsupportedProtocol, None, False, IGNORED),
+        (httpx.LocalProtocolError, None, False, IGNORED),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_before_anything_was_sent(exc: Exception, transient: bool, verdict: Any) -> None:
-    found = failure(exc, attempt())
+def test_before_anything_was_sent(
+    kind: type[Exception], cause: Exception | None, transient: bool, verdict: Any
+) -> None:
+    found = failure(made(kind, cause), attempt())
     assert (found.evidence, found.transient, found.verdict) == (Evidence.NOT_SENT, transient, verdict)
 
 
 @pytest.mark.parametrize(
-    "exc",
+    "kind",
     [
-        httpx.ReadError("reset"),
-        httpx.ReadTimeout("slow"),
-        httpx.WriteError("reset"),
-        httpx.WriteTimeout("slow"),
-        httpx.RemoteProtocolError("garbage"),
-        httpx.ConnectError("whatever it is called"),
-        TimeoutError(),
-        ConnectionResetError(),
+        httpx.ReadError,
+        httpx.ReadTimeout,
+        httpx.WriteError,
+        httpx.WriteTimeout,
+        httpx.RemoteProtocolError,
+        httpx.ConnectError,  # whatever it is called
+        TimeoutError,
+        ConnectionResetError,
     ],
-    ids=lambda exc: type(exc).__name__,
 )
-def test_after_something_was_sent(exc: Exception) -> None:
+def test_after_something_was_sent(kind: type[Exception]) -> None:
     each = attempt()
     each.sends()
-    found = failure(exc, each)
+    found = failure(made(kind), each)
     assert (found.evidence, found.transient, found.verdict) == (Evidence.UNKNOWN, True, FAILURE)
 
 
-@pytest.mark.parametrize(
-    "exc", [httpx.LocalProtocolError("too little data"), httpx.DecodingError("no gzip"), RuntimeError()]
-)
-def test_our_own_mistakes_after_something_was_sent(exc: Exception) -> None:
+@pytest.mark.parametrize("kind", [httpx.LocalProtocolError, httpx.DecodingError, RuntimeError])
+def test_our_own_mistakes_after_something_was_sent(kind: type[Exception]) -> None:
     each = attempt()
     each.sends()
-    found = failure(exc, each)
+    found = failure(made(kind), each)
     assert (found.evidence, found.transient, found.verdict) == (Evidence.UNKNOWN, False, IGNORED)
 
 
@@ -196,9 +195,9 @@ def test_a_reset_of_http2(code: int, evidence: Evidence, verdict: Any) -> None:
 def test_stale(reused: bool, sent: bool, received: bool, error: Any, expected: bool) -> None:
     each = attempt()
     each.reused, each.sent, each.received = reused, sent, received
-    assert stale(error("?"), each) == expected
+    assert stale(now(error)("?"), each) == expected
     if sent:
-        assert failure(error("?"), each).verdict is (IGNORED if expected else FAILURE)
+        assert failure(now(error)("?"), each).verdict is (IGNORED if expected else FAILURE)
 
 
 def test_causes_that_go_in_a_circle() -> None:

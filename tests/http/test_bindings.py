@@ -99,7 +99,7 @@ def test_the_environment_is_read_as_the_sdk_reads_it(
         monkeypatch.delenv(name.upper(), raising=False)
     for name, value in (*proxies.items(), ("no_proxy", given)):
         monkeypatch.setenv(name, value)
-    module, binding = SDKS[sdk]
+    module, binding, _ = SDKS[sdk]
     theirs: dict[str, str | None] = module._utils.get_environment_proxies()
     assert environment_proxies(binding.BINDING) == theirs
 

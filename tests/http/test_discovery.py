@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import pytest
 
-import resilient.httpx
 from resilient import (
     Event,
     Evidence,
@@ -31,6 +29,7 @@ from resilient.discovery.refresher import SERVICES
 from resilient.testing import ManualClock, Nameserver, Origin, slow
 from resilient.testing.tls import make_contexts
 from tests.http.calls import PLAIN, both, report, wait_until_left
+from tests.http.sdk import bound, httpx
 
 WITHIN = 20.0
 """Seconds in which whatever a test waits for happens; usually at once."""
@@ -82,9 +81,9 @@ class Shop:
         self.mode = mode
         self.client: Any
         if mode == "sync":
-            self.client = resilient.httpx.client("payments", base_url=url, **given)
+            self.client = bound.client("payments", base_url=url, **given)
         else:
-            self.client = resilient.httpx.async_client("payments", base_url=url, **given)
+            self.client = bound.async_client("payments", base_url=url, **given)
             self.runner = asyncio.Runner()
 
     def __enter__(self) -> Shop:
@@ -177,7 +176,7 @@ def test_names_of_others_go_to_the_ordinary_resolver(mode: str, cluster: Nameser
 @both
 def test_behind_a_proxy_and_a_socket_nothing_is_looked_up(mode: str, cluster: Nameserver) -> None:
     for given in ({"proxy": "http://127.0.0.1:1"}, {"uds": "/nowhere"}):
-        kind: Any = resilient.httpx.Transport if mode == "sync" else resilient.httpx.AsyncTransport
+        kind: Any = bound.Transport if mode == "sync" else bound.AsyncTransport
         transport = kind("payments", base_url="http://payments.shop.svc", **given)
         assert isinstance(transport.endpoints, Fixed)
     assert cluster.questions == []

@@ -48,8 +48,7 @@ class Ledger(Bank):
         request = exchange.read()
         again = self.effects[request.header("idempotency-key") or "no key"] and self.honours
         self.do(request)
-        replayed = b"Idempotent-Replayed: true\r\n" if again else b""
-        exchange.send(b"HTTP/1.1 201 Created\r\n" + replayed + b"Content-Length: 2\r\n\r\nok")
+        as_behaviour(answer(201, b"ok", {"Idempotent-Replayed": "true"} if again else {}))(exchange)
 
 
 def done_then(ledger: Ledger, then: Stepish) -> Stepish:
@@ -115,6 +114,34 @@ def body(kind: str, mode: str) -> dict[str, Any]:
     return {"content": bound.buffered(made)}
 
 
+def check(outcome: Any, effects: int, seen: list[Request]) -> None:
+    """What holds for each logical call, whatever became of it.
+
+    Args:
+        outcome: its response, or what it raised; None: the caller left.
+        effects: how often it was done.
+        seen: its requests.
+    """
+    assert len({request.header("idempotency-key") for request in seen}) <= 1
+    assert len({(each.header("content-type"), each.body) for each in seen if each.complete}) <= 1
+    assert effects <= 1
+    if outcome is None:
+        return
+    if isinstance(outcome, httpx.Response) and outcome.status_code == 201:
+        assert effects == 1
+    elif report(outcome).evidence in (Evidence.NOT_SENT, Evidence.REFUSED, Evidence.DECLINED):
+        assert not effects, "it says that nothing happened"
+    if isinstance(outcome, Exception) and not isinstance(outcome, (OutcomeUnknown, InProgress)):
+        assert not effects, "only these two say that it may have"
+
+
+def as_another_process(caller: Caller, url: str, error: Any, **given: Any) -> None:
+    """Who finds the error where it was stored asks again, and gets the answer."""
+    stored = pickle.loads(pickle.dumps(error))
+    again = {"idempotency_key": stored.idempotency_key, "first_sent": stored.first_sent}
+    assert caller.post(url, extensions={"resilient": again}, **given).status_code == 201
+
+
 Call = tuple[str, bool, str | None]
 """The body, whether the server is away when it begins, and the caller's key."""
 
@@ -150,34 +177,18 @@ def holds(mode: str, profile: str, schedule: list[str], made: list[Call]) -> Non
                 if gone:
                     away(origin)
                     origin.drop_connections()
-                error, ok = None, False
+                outcome: Any
                 try:
-                    response = caller.post("/charges", extensions=extensions, **body(kind, mode))
-                    ok, told = response.status_code == 201, report(response)
+                    outcome = caller.post("/charges", extensions=extensions, **body(kind, mode))
                 except (httpx.TransportError, httpx.HTTPStatusError) as exc:
-                    error, told = exc, report(exc)
-                done = ledger.effects - before
-                mine = origin.requests[first:]
-                keys = {request.header("idempotency-key") for request in mine}
-                assert len(keys) <= 1
-                assert len({(r.header("content-type"), r.body) for r in mine if r.complete}) <= 1
-                assert done.total() <= 1
-                if ok:
-                    assert done.total() == 1
-                elif told.evidence in (Evidence.NOT_SENT, Evidence.REFUSED, Evidence.DECLINED):
-                    assert not done, "it says that nothing happened"
-                if error is not None and not isinstance(error, (OutcomeUnknown, InProgress)):
-                    assert not done, "only these two say that it may have"
-                if isinstance(error, (OutcomeUnknown, InProgress)) and profile == "supported":
-                    stored = pickle.loads(pickle.dumps(error))  # as another process has it
+                    outcome = exc
+                check(outcome, (ledger.effects - before).total(), origin.requests[first:])
+                if isinstance(outcome, (OutcomeUnknown, InProgress)) and profile == "supported":
                     origin.always(ledger.charge)
-                    again = {"idempotency_key": stored.idempotency_key, "first_sent": stored.first_sent}
+                    if kind == "a form" and key is None:
+                        continue  # the boundary of a key that was made up was made up too
                     with client() as other:
-                        given_again = body(kind, mode)
-                        if kind == "a form" and key is None:
-                            continue  # the boundary of a key that was made up was made up too
-                        response = other.post("/charges", extensions={"resilient": again}, **given_again)
-                        assert response.status_code == 201
+                        as_another_process(other, "/charges", outcome, **body(kind, mode))
                     assert (ledger.effects - before).total() == 1
             assert caller.pool.in_use == 0
 

@@ -8,13 +8,13 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
 
-import resilient.httpx
+from resilient import OutcomeUnknown
 from resilient.testing import ManualClock, Origin, answer
 from resilient.testing.exchange import Exchange
 from tests.http.calls import Caller, both, policies, report, wait_until_left
+from tests.http.sdk import httpx
 
 NOISE = random.Random(7).randbytes(6_000_000)
 
@@ -139,7 +139,7 @@ def test_a_request_that_cannot_be_written_is_not_sent(mode: str, manual_clock: M
     with Origin(clock=manual_clock) as origin, Caller(mode, origin.url, manual_clock) as caller:
         exc = caller.fails("POST", headers={"X-Bad": "a\r\nb: c"})
         assert isinstance(exc, httpx.LocalProtocolError)
-        assert not isinstance(exc, resilient.OutcomeUnknown)
+        assert not isinstance(exc, OutcomeUnknown)
         assert report(exc).attempts == 1
         assert report(exc).why_not_retried == "not_transient"
         assert origin.requests == []

@@ -5,6 +5,7 @@ A refused document with a key of a megabyte was a line of a megabyte, and escape
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,23 @@ import pytest
 from resilient import DocumentError
 from resilient.config.live import Live
 from resilient.config.loader import Loader
+from resilient.flags.document import parse_flags
+from resilient.flags.state import NOTHING, publish
 from resilient.testing import KubeletVolume
+
+
+def test_the_name_of_a_feature_that_changed_makes_no_long_line(caplog: pytest.LogCaptureFixture) -> None:
+    flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}
+    name = "k" * 100_000
+    caplog.set_level(logging.INFO)
+    try:
+        publish(parse_flags({"flags": {name: flag}}))
+        publish(parse_flags({"flags": {name: flag | {"defaultVariant": "off"}}}))
+    finally:
+        publish(NOTHING)
+    lines = [record.message for record in caplog.records]
+    assert len(lines) == 2
+    assert all(len(line) < 9_000 for line in lines)
 
 
 @pytest.mark.parametrize(

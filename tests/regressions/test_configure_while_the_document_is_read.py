@@ -14,6 +14,7 @@ import pytest
 from resilient import ConfigError, configure, features, standard
 from resilient.config import Status, explain, load, status
 from resilient.config.center import CENTER, Center
+from resilient.config.followed import Followed
 from resilient.config.live import Live
 from resilient.config.loader import Loader
 from resilient.testing import KubeletVolume
@@ -78,10 +79,10 @@ def test_who_waits_for_a_look_that_will_not_come_is_told(mount: Path) -> None:
 
 def test_a_first_call_that_meets_another_configure(mount: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, other = [], threading.Thread(target=configure)
-    real = vars(Center)["directory"]
+    real = vars(Center)["followed"]
 
-    def directory(center: Center) -> Path | None:
-        found: Path | None = real.fget(center)
+    def followed(center: Center) -> Followed:
+        found: Followed = real.fget(center)
         asked.append(found)
         if len(asked) == 1:
             other.start()
@@ -89,8 +90,8 @@ def test_a_first_call_that_meets_another_configure(mount: Path, monkeypatch: pyt
         return found
 
     configure(mount)
-    monkeypatch.setattr(Center, "directory", property(directory))
+    monkeypatch.setattr(Center, "followed", property(followed))
     CENTER.start()
     monkeypatch.undo()
-    assert asked[0] == mount
+    assert asked[0].directory == mount
     assert CENTER._loader is None

@@ -1,0 +1,1 @@
+"""Celery tasks that have one effect each, however often they are delivered."""

@@ -1,0 +1,1 @@
+"""A consumer of server-sent events that loses none and takes none twice, whatever breaks."""

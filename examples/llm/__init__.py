@@ -1,0 +1,1 @@
+"""OpenAI's and Anthropic's SDKs on resilient clients, against servers on loopback that speak their API and fail."""

@@ -1,0 +1,1 @@
+"""A large file, uploaded piece by piece: what was received stays received, whatever breaks."""
