@@ -126,7 +126,7 @@ class _Unfinished(_Inside):
         self._on_end: Callable[[BaseException | None], None] | None = None
 
     def watch(self, on_end: Callable[[BaseException | None], None]) -> None:
-        """Tell ``on_end`` when it is over, also where nobody reads on."""
+        """Tell ``on_end`` when it is over, also where nobody reads on; at once where it is."""
         self._on_end = on_end
         self._call.add_done_callback(self._over)
 
@@ -305,7 +305,7 @@ class Driver:
         """An RPC with one answer; the call."""
         result = await self._run(rpc, self._send)
         if result.__class__ is Unfinished:
-            return result.result
+            return _watched(result)
         return rpc.call if result is rpc.response else _GivenAnswer(result)
 
     async def _send(self, rpc: Rpc) -> Any:
@@ -315,7 +315,7 @@ class Driver:
             # There is one attempt; and what its caller writes it can write only when it has the call.
             rpc.ended(Evidence.ANSWERED, failed=False)
             running = _OneAnswer(self.dependency, rpc, call, deadline)
-            return _unfinished(running)
+            return Unfinished(running, running)
         try:
             rpc.response = await call
         except Exception as exc:
@@ -333,7 +333,7 @@ class Driver:
         """An RPC with a stream of answers; the call."""
         result = await self._run(rpc, self._open)
         if result.__class__ is Unfinished:
-            result = result.result
+            result = _watched(result)
         return result if isinstance(result, _Answers) else _GivenAnswers(result)
 
     async def _open(self, rpc: Rpc) -> Any:
@@ -357,7 +357,8 @@ class Driver:
                 _let_go(call, rpc, exc)
                 raise
         rpc.ended(Evidence.ANSWERED, failed=False)
-        return _unfinished(make(dependency, rpc, call, deadline, source, first))
+        reader = make(dependency, rpc, call, deadline, source, first)
+        return Unfinished(reader, reader)
 
     async def _run(self, rpc: Rpc, send: Callable[[Rpc], Any]) -> Any:
         dependency = self.dependency
@@ -391,10 +392,11 @@ class Driver:
         return rpc.call
 
 
-def _unfinished(call: _Unfinished) -> Unfinished[Any]:
-    unfinished: Unfinished[Any] = Unfinished(call, call)
-    call.watch(unfinished.end)
-    return unfinished
+def _watched(unfinished: Unfinished[Any]) -> Any:
+    """What the caller is to have. Not watched before: what ends while the policies have not yet said what is to be done
+    then ends unseen."""
+    unfinished.result.watch(unfinished.end)
+    return unfinished.result
 
 
 def _let_go(call: Any, rpc: Rpc, exc: BaseException) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from ..core.events import logger
-from .errors import StatusError
+from .errors import Ended, StatusError
 from .logical import Rpc
 
 
@@ -23,7 +23,7 @@ class GivenUp(BaseException):
     """The caller cancelled: no policy is to make anything of it."""
 
 
-class Given(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # at run time it is not generic
+class Given(Ended):
     """What a fallback gave in place of an answer, as a call that is over."""
 
     def __init__(self, value: Any) -> None:
@@ -41,38 +41,14 @@ class Given(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # at run time it
     def trailing_metadata(self) -> Any:
         return ()
 
-    def is_active(self) -> bool:
-        return False
-
-    def time_remaining(self) -> Any:
-        return None
-
-    def cancel(self) -> bool:
-        return False
-
-    def cancelled(self) -> bool:
-        return False
-
-    def running(self) -> bool:
-        return False
-
-    def done(self) -> bool:
-        return True
-
     def result(self, timeout: float | None = None) -> Any:
         return self._value
 
     def exception(self, timeout: float | None = None) -> None:
         return None
 
-    def traceback(self, timeout: float | None = None) -> Any:
+    def traceback(self, timeout: float | None = None) -> None:
         return None
-
-    def add_callback(self, callback: Any) -> bool:
-        return False
-
-    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
-        fn(self)
 
 
 class Progress:
@@ -122,6 +98,11 @@ class Progress:
             return True
         return self.call is not None and cancel(self.call)
 
+    def drop(self) -> None:
+        """Its caller is gone. Takes no lock: the collector may come while this thread holds one."""
+        self.rpc.cancelled = True
+        cancel(self.call if self.is_settled else self.rpc.call)
+
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call it when the RPC is over; at once where it is."""
         with self._lock:
@@ -146,7 +127,10 @@ def cancel(call: Any) -> bool:
     if hasattr(call, "cancel"):
         return bool(call.cancel())
     if hasattr(call, "close"):  # a generator
-        call.close()
+        try:
+            call.close()
+        except ValueError:  # another thread waits in it
+            return False
     return True
 
 
@@ -157,7 +141,7 @@ class Running(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # at run time 
         self._progress = progress
 
     def __del__(self) -> None:
-        self._progress.cancel()
+        self._progress.drop()
 
     def _over(self) -> Any:
         """The call or the error, which have the same methods; waits for it."""

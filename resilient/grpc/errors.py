@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import grpc
@@ -12,8 +14,37 @@ from ..core.errors import BulkheadFull, OutcomeUnknown, RateLimited, Rejected, R
 Code = grpc.StatusCode
 
 
-class StatusError(grpc.RpcError, grpc.Call):
-    """An RPC that is over, as the sync API raises it: a ``grpc.RpcError`` with the methods of ``grpc.Call``.
+class Ended(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # at run time it is not generic
+    """What a call of the sync API says of itself once it is over, whatever it came to."""
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> Any:
+        return None
+
+    def add_callback(self, callback: Any) -> bool:
+        return False
+
+    def cancel(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return False
+
+    def running(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return True
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        fn(self)
+
+
+class StatusError(grpc.RpcError, Ended):
+    """An RPC that failed, as the sync API raises it: like gRPC's own it is a ``grpc.Call`` and a ``grpc.Future`` too.
+    An interceptor outside ours is given it in place of an answer.
 
     Args: as those of ``grpc.aio.AioRpcError``.
     """
@@ -50,17 +81,14 @@ class StatusError(grpc.RpcError, grpc.Call):
     def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:  # type: ignore[override]  # tuples serve
         return self._trailing_metadata
 
-    def is_active(self) -> bool:
-        return False
+    def result(self, timeout: float | None = None) -> Any:
+        raise self
 
-    def time_remaining(self) -> float | None:  # type: ignore[override]  # as gRPC's own: there may be no limit
-        return None
+    def exception(self, timeout: float | None = None) -> StatusError:
+        return self
 
-    def cancel(self) -> bool:
-        return False
-
-    def add_callback(self, callback: Any) -> bool:
-        return False
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
+        return self.__traceback__
 
     def __str__(self) -> str:
         return f'RPC that terminated with status {self._code.name}, details "{self._details}"'

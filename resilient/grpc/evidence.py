@@ -42,9 +42,15 @@ _BROKEN = re.compile(
     "RST_STREAM|Stream removed|Socket closed|GOAWAY|END_STREAM|http2 header|Internal error from Core",
     re.IGNORECASE,
 )
-"""INTERNAL and UNKNOWN that the client makes of a connection. A server that says the same loses nothing by it."""
+"""INTERNAL, UNKNOWN and RESOURCE_EXHAUSTED that the client makes of a connection. A server that says the same loses
+nothing by it."""
 
-_ITERATING, _DESERIALIZING = "Exception iterating requests!", "Exception deserializing response!"
+_BY_THE_CLIENT = {
+    "Exception serializing request!": Finding(Evidence.NOT_SENT, False, IGNORED),
+    "Exception iterating requests!": Finding(Evidence.UNKNOWN, False, IGNORED),
+    "Exception deserializing response!": Finding(Evidence.ANSWERED, False, IGNORED),
+}
+"""What the Python part of the client says of messages. A server that says the same is told by its trace in the core."""
 
 
 def failure(error: Any, /) -> Finding:
@@ -53,8 +59,8 @@ def failure(error: Any, /) -> Finding:
     if not isinstance(code, Code):  # made by an interceptor of the user's
         return Finding(Evidence.UNKNOWN, False, FAILURE)
     details = str(error.details() or "")
-    if code is not Code.CANCELLED and not _debug_of(error):
-        return _by_the_client(details)
+    if details in _BY_THE_CLIENT and not _debug_of(error):
+        return _BY_THE_CLIENT[details]
     initial, trailing = metadata_of(error, "initial_metadata"), metadata_of(error, "trailing_metadata")
     found = _by_status(code, details, initial, {**initial, **trailing})
     if not found.transient:
@@ -82,6 +88,8 @@ def _by_status(code: Code, details: str, initial: Mapping[str, str], said: Mappi
         # Whoever has begun to answer has begun to work.
         if initial or _TOO_LARGE.search(details):
             return Finding(Evidence.UNKNOWN, False, IGNORED)
+        if _BROKEN.search(details):  # RST_STREAM with ENHANCE_YOUR_CALM, which may come at any time
+            return Finding(Evidence.UNKNOWN, True, IGNORED)
         return Finding(Evidence.DECLINED, True, IGNORED)
     if code is Code.DEADLINE_EXCEEDED:
         return Finding(Evidence.UNKNOWN, True, FAILURE)
@@ -90,15 +98,6 @@ def _by_status(code: Code, details: str, initial: Mapping[str, str], said: Mappi
     if code in (Code.INTERNAL, Code.UNKNOWN) and not said and _BROKEN.search(details):
         return Finding(Evidence.UNKNOWN, True, FAILURE)
     return Finding(Evidence.ANSWERED, False, FAILURE)
-
-
-def _by_the_client(details: str) -> Finding:
-    """Python's own part refused what it was given, before gRPC's core saw it: it leaves no trace of an error there."""
-    if details == _DESERIALIZING:
-        return Finding(Evidence.ANSWERED, False, IGNORED)
-    if details == _ITERATING:
-        return Finding(Evidence.UNKNOWN, False, IGNORED)
-    return Finding(Evidence.NOT_SENT, False, IGNORED)
 
 
 def _debug_of(error: Any) -> str | None:

@@ -28,7 +28,6 @@ class Reader:
 
     Attributes:
         waited: seconds that its reader had to wait.
-        on_end: told when it is over, with what broke it.
     """
 
     def __init__(
@@ -40,7 +39,8 @@ class Reader:
         self._deadline = deadline
         self._first = first
         self.waited = 0.0
-        self.on_end: Callable[[BaseException | None], None] | None = None
+        # At most one. Whoever pops it tells it: its reader, or gRPC's thread.
+        self._on_end: list[Callable[[BaseException | None], None]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
@@ -69,8 +69,8 @@ class Reader:
             self.waited += monotonic() - began
 
     def watch(self, on_end: Callable[[BaseException | None], None]) -> None:
-        """Tell ``on_end`` when it is over, also where nobody reads on."""
-        self.on_end = on_end
+        """Tell ``on_end`` when it is over, also where nobody reads on; at once where it is."""
+        self._on_end.append(on_end)
         add = getattr(self._call, "add_callback", None)  # a generator of an interceptor's has none
         if add is not None and not add(self._over):
             self._over()
@@ -91,9 +91,11 @@ class Reader:
             self._end(self._dependency.broken(error, self._rpc, self._deadline))
 
     def _end(self, exc: BaseException | None) -> None:
-        on_end, self.on_end = self.on_end, None
-        if on_end is not None:
-            on_end(exc)
+        try:
+            on_end = self._on_end.pop()
+        except IndexError:
+            return
+        on_end(exc)
 
     def cancel(self) -> bool:
         """As of ``grpc.Call``."""
@@ -151,7 +153,10 @@ class Interceptor(
     # ------------------------------------------------------------------------------------------------ one answer
     def _unary(self, rpc: Rpc) -> Any:
         if _waits(rpc.continuation):
-            return self._answer(rpc)
+            try:
+                return self._answer(rpc)
+            except GivenUp:
+                raise grpc.FutureCancelledError from None
         progress = Progress(rpc)
         _start(progress, self._answer)
         return Running(progress)
@@ -186,6 +191,8 @@ class Interceptor(
     def _answers(self, rpc: Rpc) -> Any:
         result = self._run(rpc, self._open)
         if result.__class__ is Unfinished:
+            # Not before: what ends while the policies have not yet said what is to be done then ends unseen.
+            result.result.watch(result.end)
             result = result.result
         return result if isinstance(result, Reader) else GivenStream(result)
 
@@ -212,9 +219,7 @@ class Interceptor(
                 raise
         rpc.ended(Evidence.ANSWERED, failed=False)
         reader = Reader(dependency, rpc, call, deadline, first)
-        unfinished = Unfinished(reader, reader)
-        reader.watch(unfinished.end)
-        return unfinished
+        return Unfinished(reader, reader)
 
     # ------------------------------------------------------------------------------------------------------- both
     def _run(self, rpc: Rpc, send: Callable[[Rpc], Any]) -> Any:

@@ -110,12 +110,16 @@ class Server(grpc.GenericRpcHandler):  # type: ignore[misc]  # the stubs know it
     Attributes:
         calls: metadata and seconds left of each call, by name.
         effects: how often something was done, by key.
+        parts: what is answered before the echo where a stream of answers is asked for.
+        hears_out: whether all messages are heard before anything is done.
     """
 
     def __init__(self) -> None:
         self.calls: dict[str, list[tuple[dict[str, Any], float | None]]] = {}
         self.effects: Counter[str] = Counter()
         self.steps: dict[str, list[Step]] = {}
+        self.parts: tuple[bytes, ...] = (b"1", b"2")
+        self.hears_out = False
         self._server = grpc.server(futures.ThreadPoolExecutor(16))
         self._server.add_generic_rpc_handlers((self,))
         self.port: int = self._server.add_insecure_port("127.0.0.1:0")
@@ -133,6 +137,7 @@ class Server(grpc.GenericRpcHandler):  # type: ignore[misc]  # the stubs know it
 
     def service(self, handler_call_details: Any) -> Any:
         kind, name = handler_call_details.method.removeprefix("/shop.").split("/")
+        streams = kind.startswith("stream")
 
         def begin(context: Any) -> None:
             metadata = dict(context.invocation_metadata())
@@ -146,12 +151,14 @@ class Server(grpc.GenericRpcHandler):  # type: ignore[misc]  # the stubs know it
             self.effects[metadata.get("idempotency-key", "no key")] += 1
 
         def one(request: Any, context: Any) -> bytes:
+            request = list(request) if streams and self.hears_out else request
             begin(context)
-            return b"".join(request) if kind.startswith("stream") else bytes(request)
+            return b"".join(request) if streams else bytes(request)
 
         def many(request: Any, context: Any) -> Iterator[bytes]:
+            request = list(request) if streams and self.hears_out else request
             begin(context)
-            yield from request if kind.startswith("stream") else (b"1", b"2", bytes(request))
+            yield from request if streams else (*self.parts, bytes(request))
 
         handler = many if kind.endswith("_stream") else one
         return getattr(grpc, f"{kind}_rpc_method_handler")(handler)

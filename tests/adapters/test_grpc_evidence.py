@@ -119,11 +119,12 @@ BREAKS: list[tuple[str, Fault, Code, Evidence, bool, Verdict]] = [
     ("INTERNAL_ERROR", reset_stream(2), Code.INTERNAL, UNKNOWN, True, FAILURE),
     ("REFUSED_STREAM", reset_stream(7), Code.UNAVAILABLE, UNKNOWN, True, FAILURE),
     ("CANCEL", reset_stream(8), Code.CANCELLED, UNKNOWN, False, IGNORED),
-    ("ENHANCE_YOUR_CALM", reset_stream(11), Code.RESOURCE_EXHAUSTED, DECLINED, True, IGNORED),
+    ("ENHANCE_YOUR_CALM", reset_stream(11), Code.RESOURCE_EXHAUSTED, UNKNOWN, True, IGNORED),
     ("goaway", goaway(1), Code.UNAVAILABLE, UNKNOWN, True, FAILURE),
     ("503", no_grpc, Code.UNAVAILABLE, UNKNOWN, True, FAILURE),
     ("overloaded", trailers(("x-envoy-overloaded", "true")), Code.UNAVAILABLE, DECLINED, True, FAILURE),
     ("not processed", trailers(("resilient-not-processed", "1")), Code.UNAVAILABLE, DECLINED, True, FAILURE),
+    ("a status nobody knows", trailers(status=99), Code.UNKNOWN, ANSWERED, False, FAILURE),
     ("with a word", trailers(("x-why", "maintenance")), Code.UNAVAILABLE, ANSWERED, True, FAILURE),
 ]
 

@@ -14,7 +14,16 @@ import grpc
 import pytest
 
 import resilient.grpc
-from resilient import Bulkhead, Fallback, OutcomeUnknown, Pipeline, Retry, Timeout
+from resilient import (
+    Bulkhead,
+    CircuitBreaker,
+    CircuitOpen,
+    Fallback,
+    OutcomeUnknown,
+    Pipeline,
+    Retry,
+    Timeout,
+)
 from resilient.core.outcome import Evidence
 from resilient.grpc import connection
 from tests.adapters.grpc_sides import Client, Code, Server, faulty, nobody, policies, report, silence
@@ -337,6 +346,78 @@ def test_interceptors_inside_see_attempts_and_those_outside_calls() -> None:
         assert channel.unary_unary("/shop.unary_unary/Get")(b"x") == b"x"
         assert channel.unary_unary("/shop.unary_unary/Get").future(b"x").result() == b"x"
     assert (outside.seen, inside.seen, server.count("Get")) == (2, 4, 4)
+
+
+@pytest.mark.parametrize("by", ["call", "with_call", "future"])
+def test_interceptors_outside_are_given_what_failed_as_a_call(by: str) -> None:
+    # One that measures, like OpenTelemetry's, asks it for its code, and gives it back for gRPC to ask for its result.
+    told: list[Any] = []
+
+    class Measuring(grpc.UnaryUnaryClientInterceptor):
+        def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+            call = continuation(client_call_details, request)
+            call.add_done_callback(lambda over: told.append(over.code()))
+            return call
+
+    of = policies(breaker := CircuitBreaker())
+    breaker.force_open()
+    ours = resilient.grpc.interceptor("svc", policies=of)
+    with Server() as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as plain:
+        get = grpc.intercept_channel(plain, Measuring(), ours).unary_unary("/shop.unary_unary/Get")
+        with pytest.raises(CircuitOpen) as raised:
+            if by == "call":
+                get(b"x")
+            elif by == "with_call":
+                get.with_call(b"x")
+            else:
+                get.future(b"x").result()
+        error: Any = raised.value
+        assert told == [Code.UNAVAILABLE]
+        assert (error.exception(), error.done(), error.running(), error.cancelled()) == (
+            error,
+            True,
+            False,
+            False,
+        )
+        assert error.traceback() is error.__traceback__
+        assert not error.cancel()
+
+
+def test_an_interceptor_inside_that_gives_a_future_which_is_cancelled() -> None:
+    class Cancelling(grpc.UnaryUnaryClientInterceptor):
+        def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+            future = plain.unary_unary("/shop.unary_unary/Get").future(request)
+            future.cancel()
+            return future
+
+    bulkhead = Bulkhead(1)
+    ours = resilient.grpc.interceptor("svc", policies=policies(bulkhead))
+    with faulty(silence) as (port, _), grpc.insecure_channel(f"127.0.0.1:{port}") as plain:
+        get = grpc.intercept_channel(plain, ours, Cancelling()).unary_unary("/shop.unary_unary/Get")
+        with pytest.raises(grpc.FutureCancelledError):
+            get(b"x")
+        assert bulkhead.in_flight == 0
+
+
+def test_a_future_that_is_dropped_takes_no_lock() -> None:
+    # The collector may come at any time, also while this thread settles the call.
+    with faulty(silence) as (port, did), Client("sync", port) as client:
+        future = client.channel.unary_unary("/shop.unary_unary/Get").future(b"x")
+        until = time.monotonic() + 5
+        while not did and time.monotonic() < until:
+            threading.Event().wait(0.005)
+        progress = future._progress
+
+        def drop() -> None:
+            nonlocal future
+            with progress._lock:
+                del future
+
+        dropping = threading.Thread(target=drop, daemon=True)
+        dropping.start()
+        dropping.join(5)
+        assert not dropping.is_alive()
+        assert progress.wait(5)
 
 
 def test_an_interceptor_inside_that_gives_a_generator() -> None:
