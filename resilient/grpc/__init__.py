@@ -19,13 +19,12 @@ from ..core.policy import Policy
 from ..http.profiles import Profile
 from ..telemetry import instrument_when_useful
 from .aio import KINDS
-from .assembly import check_options, depend
+from .assembly import Idempotent, depend, options_of
 from .connection import AsyncConnection, SyncConnection, core_of
 from .interceptor import Interceptor
 from .logical import Rpc
-from .methods import Idempotent
 
-__all__ = ["Interceptor", "Profile", "Rpc", "async_channel", "async_interceptors", "channel", "interceptor"]
+__all__ = ["Profile", "Rpc", "async_channel", "async_interceptors", "channel", "interceptor"]
 
 
 def channel(
@@ -70,12 +69,12 @@ def channel(
         ...     get = channel.unary_unary("/shop.Catalog/Get")
     """
     instrument_when_useful()
-    check_options(options)
     dependency = depend(name, target, policies, profile, idempotent, clock, asynchronous=False)
+    options = options_of(target, options)
     if credentials is None:
-        plain = grpc.insecure_channel(target, tuple(options), compression)
+        plain = grpc.insecure_channel(target, options, compression)
     else:
-        plain = grpc.secure_channel(target, credentials, tuple(options), compression)
+        plain = grpc.secure_channel(target, credentials, options, compression)
     core = core_of(plain)
     dependency.connection = None if core is None else SyncConnection(core)
     return grpc.intercept_channel(plain, Interceptor(dependency))
@@ -102,13 +101,13 @@ def async_channel(
     The other arguments as `channel`.
     """
     instrument_when_useful()
-    check_options(options)
     dependency = depend(name, target, policies, profile, idempotent, clock, asynchronous=True)
+    options = options_of(target, options)
     given = [*(kind(dependency) for kind in KINDS), *interceptors]
     if credentials is None:
-        made = grpc.aio.insecure_channel(target, tuple(options), compression, given)
+        made = grpc.aio.insecure_channel(target, options, compression, given)
     else:
-        made = grpc.aio.secure_channel(target, credentials, tuple(options), compression, given)
+        made = grpc.aio.secure_channel(target, credentials, options, compression, given)
     dependency.connection = AsyncConnection(made)
     return made
 

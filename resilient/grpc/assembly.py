@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import grpc
@@ -22,7 +24,11 @@ from ..policies.timeout import Timeout
 from ..presets import standard
 from .errors import StatusError
 from .logical import Dependency
-from .methods import Idempotent, reader_of
+
+Idempotent = Collection[str] | Callable[[str], bool]
+
+_METHOD = re.compile(r"/[^/\s]+/[^/\s]+")
+_NO_SIDE_EFFECTS, _IDEMPOTENT = 1, 2  # of google.protobuf.MethodOptions.IdempotencyLevel
 
 _SCHEMES = re.compile(r"(dns|ipv4|ipv6|passthrough|unix|unix-abstract|vsock|xds):(//[^/]*/)?(.*)")
 _OF_HTTP = ("in_progress", "reused", "missing", "window", "quota")
@@ -137,23 +143,63 @@ def _check_policy(policy: Policy, profile: Profile, asynchronous: bool) -> None:
         )
 
 
-def check_options(options: Any, /) -> None:
-    """Refuse retries of gRPC's own beside ours: they multiply, and what they did nobody sees.
+def reader_of(idempotent: Any, /) -> Callable[[str], bool]:
+    """Tells of a method, by its full name, whether it may be repeated: by the caller's word or by that of its proto.
 
     Raises:
-        PolicyError: there is a policy for them in the channel's options.
+        PolicyError: that is neither names of methods nor a function.
     """
-    given = dict(options or ())
+    if callable(idempotent):
+        return lambda method: bool(idempotent(method)) or _says_proto(method)
+    if isinstance(idempotent, str) or not isinstance(idempotent, Collection):
+        raise PolicyError(
+            f"interceptor: idempotent={idempotent!r} must be the full names of methods, or a function of such a name; "
+            "write idempotent={'/shop.Catalog/Get'}"
+        )
+    for method in idempotent:
+        if not isinstance(method, str) or not _METHOD.fullmatch(method):
+            raise PolicyError(
+                f"interceptor: idempotent= has {method!r}, which is no full name of a method; write "
+                "'/package.Service/Method'"
+            )
+    names = frozenset(idempotent)
+    return lambda method: method in names or _says_proto(method)
+
+
+def _says_proto(method: str) -> bool:
+    """``option idempotency_level`` of a method whose generated code is loaded."""
+    pool: Any = sys.modules.get("google.protobuf.descriptor_pool")
+    if pool is None:
+        return False
+    try:
+        found = pool.Default().FindMethodByName(method[1:].replace("/", "."))
+    except KeyError:
+        return False
+    return found.GetOptions().idempotency_level in (_NO_SIDE_EFFECTS, _IDEMPOTENT)
+
+
+def options_of(target: str, options: Sequence[tuple[str, Any]], /) -> tuple[tuple[str, Any], ...]:
+    """The options of a channel. Retries of gRPC's own beside ours multiply, and what they did nobody sees: those that
+    are asked for are refused, those that a resolver may bring are switched off.
+
+    Raises:
+        PolicyError: there is a policy for them in the options.
+    """
+    given = dict(options)
     if given.get("grpc.enable_retries") == 0:
-        return
+        return tuple(options)
     try:
         config = json.loads(given.get("grpc.service_config", "{}"))
         methods = config.get("methodConfig", ())
         own = [each for each in methods if "retryPolicy" in each or "hedgingPolicy" in each]
     except (ValueError, TypeError, AttributeError):
-        return  # gRPC says best itself what is wrong with it
+        own = []  # gRPC says best itself what is wrong with it
     if own:
         raise PolicyError(
             "channel: options= has a grpc.service_config with a retryPolicy or hedgingPolicy, and the calls are "
             "retried here: 3 x 3 attempts, and no proof that nothing was sent; take it out"
         )
+    if target.startswith("xds:") or given.get("grpc.service_config_disable_resolution") == 0:
+        # Only here: it takes with it the attempt that gRPC makes again of what a server provably did not look at.
+        return (*options, ("grpc.enable_retries", 0))
+    return tuple(options)

@@ -6,6 +6,7 @@ which gRPC would make."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -35,12 +36,12 @@ class SyncConnection:
     def __init__(self, core: Any) -> None:
         self._core = core
 
-    def wait(self, seconds: float, clock: Clock, *, patient: bool) -> State:
-        """Have it connect, and wait until it is clear whether it can; the state then."""
+    def wait(self, seconds: float, clock: Clock, *, patient: bool, given_up: Callable[[], bool]) -> State:
+        """Have it connect, and wait until it is clear whether it can, or nobody wants to know; the state then."""
         ends, end, pause = _ends(patient), clock.monotonic() + seconds, _SHORTEST_PAUSE
         while True:
             state = self._state()
-            if state in ends:
+            if state in ends or given_up():
                 return state
             left = end - clock.monotonic()
             if left <= 0:

@@ -240,12 +240,16 @@ class Interceptor(
     def _hand_over(self, rpc: Rpc) -> Any:
         """Begin an attempt; what gRPC, or an interceptor inside this one, returns."""
         dependency = self.dependency
-        if rpc.cancelled:
-            raise GivenUp
         dependency.begin(rpc)
         if dependency.must_be_connected(rpc):
             seconds, patient = dependency.patience(rpc)
-            dependency.check(dependency.connection.wait(seconds, dependency.clock, patient=patient))
+            state = dependency.connection.wait(
+                seconds, dependency.clock, patient=patient, given_up=lambda: rpc.cancelled
+            )
+            if not rpc.cancelled:
+                dependency.check(state)
+        if rpc.cancelled:
+            raise GivenUp
         request = iter(rpc.request) if _begins_anew(rpc) else rpc.request
         try:
             call = rpc.continuation(dependency.details(rpc), request)

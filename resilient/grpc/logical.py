@@ -30,6 +30,8 @@ MOST_OPERATIONS = 256
 """Methods that the policies are kept bound for."""
 NO_PATIENCE = 5.0
 """Seconds to wait for a connection where neither a deadline nor ``connect_timeout`` says less."""
+PATIENCE = 86_400.0
+"""The same with ``wait_for_ready``, of which only a deadline is the end; gRPC waits for ever."""
 
 
 @dataclass(frozen=True)
@@ -224,9 +226,10 @@ class Dependency:
 
     def patience(self, rpc: Rpc) -> tuple[float, bool]:
         """Seconds to wait for a connection, and whether failures to connect are waited out (``wait_for_ready``)."""
-        deadline, most = CURRENT.get().deadline, self.pipeline.connect_timeout or NO_PATIENCE
+        deadline, patient = CURRENT.get().deadline, bool(getattr(rpc.details, "wait_for_ready", None))
+        most = PATIENCE if patient else self.pipeline.connect_timeout or NO_PATIENCE
         left = most if deadline is None else min(most, deadline - self.clock.monotonic())
-        return max(0.0, left), bool(getattr(rpc.details, "wait_for_ready", None))
+        return max(0.0, left), patient
 
     def begin(self, rpc: Rpc) -> None:
         """An attempt begins, if the deadline leaves time for it."""

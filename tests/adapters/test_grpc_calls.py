@@ -32,6 +32,7 @@ from resilient import (
     deadline,
 )
 from resilient.core.outcome import Evidence
+from resilient.grpc.assembly import options_of
 from resilient.http.profiles import Profile, Signal
 from tests.adapters.grpc_sides import (
     Client,
@@ -439,6 +440,22 @@ def test_so_they_are_refused(mode: str) -> None:
             with pytest.raises(grpc.RpcError):
                 client("Get")
             assert server.count("Get") == 3
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "off"),
+    [
+        ("payments.shop.svc:50051", [], False),
+        ("xds:///payments", [], True),
+        ("payments.shop.svc:50051", [("grpc.service_config_disable_resolution", 0)], True),
+        ("payments.shop.svc:50051", [("grpc.service_config_disable_resolution", 1)], False),
+        ("payments.shop.svc:50051", [("grpc.service_config", "what is this?")], False),
+    ],
+)
+def test_those_that_a_resolver_may_bring_are_switched_off(
+    target: str, options: list[tuple[str, Any]], off: bool
+) -> None:
+    assert options_of(target, options) == (*options, *([("grpc.enable_retries", 0)] if off else []))
 
 
 # ------------------------------------------------------------------------------------------------------------ arguments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from resilient.grpc.methods import reader_of
+from resilient.grpc.assembly import reader_of
 
 LEVELS = {"Look": 1, "Put": 2, "Place": 0}
 

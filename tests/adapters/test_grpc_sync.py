@@ -24,8 +24,11 @@ from resilient import (
     Retry,
     Timeout,
 )
+from resilient.core.call import CURRENT, put_back
 from resilient.core.outcome import Evidence
 from resilient.grpc import connection
+from resilient.grpc.logical import PATIENCE, Rpc, _Details
+from resilient.testing import ManualClock
 from tests.adapters.grpc_sides import Client, Code, Server, faulty, nobody, policies, report, silence
 
 bare_or_not = pytest.mark.parametrize("bare", [True, False], ids=["bare", "ours"])
@@ -487,6 +490,51 @@ def test_a_server_that_is_not_there_yet_is_waited_for() -> None:
             assert server.count("Place") == 1
         finally:
             again.stop(0).wait()
+
+
+@pytest.mark.parametrize(
+    ("wait_for_ready", "timeout", "seconds"),
+    [(None, None, 1.0), (None, 0.4, 0.4), (True, 7.0, 7.0), (True, 0.4, 0.4), (True, None, PATIENCE)],
+)
+def test_how_long_a_connection_is_waited_for(
+    wait_for_ready: bool | None, timeout: float | None, seconds: float
+) -> None:
+    dependency = resilient.grpc.interceptor("svc", clock=ManualClock()).dependency  # connects within 1 s
+    rpc = Rpc(
+        None, _Details("/shop.Orders/Place", timeout, wait_for_ready=wait_for_ready), b"", streams=False
+    )  # type: ignore[arg-type]  # nothing is sent
+    token = CURRENT.set(dependency.prepare(rpc))
+    try:
+        assert dependency.patience(rpc) == (seconds, bool(wait_for_ready))
+    finally:
+        put_back(token)
+
+
+def test_whoever_cancels_while_there_is_no_connection_sends_nothing() -> None:
+    asked = threading.Event()
+    state = connection.State.TRANSIENT_FAILURE
+
+    class Core:
+        def check_connectivity_state(self, try_to_connect: bool) -> int:
+            asked.set()
+            return int(state.value[0])
+
+    bulkhead = Bulkhead(1)
+    with Server() as server, Client("sync", server.port, policies=policies(bulkhead)) as client:
+        interceptor = client.channel._interceptor
+        interceptor.dependency.connection = connection.SyncConnection(Core())
+        future = client.channel.unary_unary("/shop.unary_unary/Place").future(b"x", wait_for_ready=True)
+        assert asked.wait(5)
+        assert bulkhead.in_flight == 1
+        assert future.cancel()
+        for thread in threading.enumerate():
+            if thread.name.startswith(THREADS):
+                thread.join(5)
+                assert not thread.is_alive()
+        assert bulkhead.in_flight == 0
+        state = connection.READY
+        client("Other")
+        assert server.count("Place") == 0
 
 
 def test_the_deadline_ends_the_wait_for_a_connection() -> None:
