@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers know the name; `typing` is dearer to import than all that stands here
 if TYPE_CHECKING:
+    from . import grpc as grpc
     from . import httpx as httpx
     from . import httpx2 as httpx2
     from . import openfeature as openfeature
@@ -113,7 +114,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-_BINDINGS = ("httpx", "httpx2", "openfeature")
+_BINDINGS = ("grpc", "httpx", "httpx2", "openfeature")
 __all__ = sorted(_HOME)  # without the bindings: `from resilient import *` must not hide the SDK
 
 

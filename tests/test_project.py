@@ -90,6 +90,7 @@ def test_what_is_imported_is_declared() -> None:
     declared.add("h2")  # the extra http2: imported only where it is asked for, by name where it is missing
     of_flags = ("resilient/flags/flagd.py", "resilient/openfeature.py")
     own_extra |= {place: {"openfeature"} for place in of_flags}
+    own_extra |= {f"resilient/grpc/{each.name}": {"grpc"} for each in (ROOT / "resilient/grpc").iterdir()}
     owners = importlib.metadata.packages_distributions()
     undeclared = {
         place: name

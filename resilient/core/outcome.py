@@ -181,6 +181,12 @@ class Discarded(Exception):
             await self.unfinished.adiscard(seconds)
 
 
+ERROR_TYPE = "_resilient_error_type"
+"""Where a client binding writes on an error of its library what it is to be called, where the class says little."""
+
+
 def error_type(exc: BaseException, /) -> str:
     """What logs, events and metrics call a failure: its class, or the status of the answer that it holds."""
-    return exc.error_type if isinstance(exc, Discarded) else type(exc).__qualname__
+    if isinstance(exc, Discarded):
+        return exc.error_type
+    return exc.__dict__.get(ERROR_TYPE) or type(exc).__qualname__

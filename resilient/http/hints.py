@@ -15,7 +15,7 @@ from .quota import STRUCTURED, empty_for
 _LONGEST = 128
 """Characters of a header value that are looked at."""
 
-_PROOFS = ("resilient-not-processed", "x-envoy-overloaded", "finagle-http-nack")
+PROOFS = ("resilient-not-processed", "x-envoy-overloaded", "finagle-http-nack")
 """Headers with which a server or proxy says that the request never reached the application."""
 
 
@@ -81,12 +81,12 @@ def answer(
         found = found._replace(transient=True)
     if not found.transient:
         return found
-    if status >= 500 and _proxy_retried(headers):
+    if status >= 500 and proxy_retried(headers):
         # Retries belong to the layer right above what fails; two of them multiply (Google's SRE book, chapter 22).
         return found._replace(transient=False, why_not="nested")
     pushback = headers.get("grpc-retry-pushback-ms")
     if pushback is not None:
-        seconds = _pushback(pushback)
+        seconds = pushback_of(pushback)
         if seconds is None:
             return found._replace(transient=False, why_not="server")
         return found._replace(retry_after=seconds)
@@ -104,7 +104,7 @@ def _by_status(status: int, headers: Mapping[str, str]) -> Finding | None:
         return Finding(Evidence.DECLINED, True, IGNORED)  # RFC 8470: repeat it, without early data
     if status == 503:
         # A bare 503 proves nothing: proxies turn a connection that broke after the request was sent into one.
-        refused = any(name in headers for name in _PROOFS)
+        refused = any(name in headers for name in PROOFS)
         return Finding(Evidence.DECLINED if refused else Evidence.ANSWERED, True, FAILURE)
     if status in (500, 502, 504, 529):  # 529: overloaded, with Anthropic and others; in no registry
         return Finding(Evidence.ANSWERED, True, FAILURE)
@@ -126,13 +126,13 @@ def _by_key(said: str | None) -> Finding | None:
     return Finding(Evidence.ANSWERED, False, IGNORED, key=said)
 
 
-def _proxy_retried(headers: Mapping[str, str]) -> bool:
+def proxy_retried(headers: Mapping[str, str]) -> bool:
     """Whether a proxy between us and the callee says that it has tried more than once."""
     value = headers.get("x-envoy-attempt-count", "")[:_LONGEST].strip()
     return value.isascii() and value.isdigit() and len(value) < 10 and int(value) > 1
 
 
-def _pushback(value: str) -> float | None:
+def pushback_of(value: str) -> float | None:
     """Seconds of gRPC's pushback; None where it forbids a retry, as everything does that is no number of 0 or more
     (proposal A6)."""
     value = value.strip()

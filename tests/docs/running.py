@@ -21,6 +21,7 @@ from resilient.core.registry import REGISTRY
 from resilient.flags.state import NOTHING, publish
 from resilient.testing import ManualClock, Origin
 from tests.docs.pages import Block, Page
+from tests.docs.shop import running
 
 Names = dict[str, Any]
 Fixture = Callable[[Names], contextlib.AbstractContextManager[Names]]
@@ -39,6 +40,13 @@ def _origin(given: Names) -> Iterator[Names]:
 @contextlib.contextmanager
 def _clock(given: Names) -> Iterator[Names]:
     yield {"clock": ManualClock()}
+
+
+@contextlib.contextmanager
+def _shop(given: Names) -> Iterator[Names]:
+    """A new gRPC server, and its address."""
+    with running() as (shop, target):
+        yield {"shop": shop, "target": target}
 
 
 class Unlucky:
@@ -61,7 +69,7 @@ def _unlucky(given: Names) -> Iterator[Names]:
     yield {"unlucky": Unlucky}
 
 
-FIXTURES: dict[str, Fixture] = {"origin": _origin, "clock": _clock, "unlucky": _unlucky}
+FIXTURES: dict[str, Fixture] = {"origin": _origin, "clock": _clock, "unlucky": _unlucky, "shop": _shop}
 """What a block may ask for. It stays until the page ends, or until a later block asks for a new one."""
 
 

@@ -89,6 +89,7 @@ def reference() -> dict[str, list[tuple[str, list[str]]]]:
     said: dict[str, list[tuple[str, list[str]]]] = {
         "resilient": [],
         "resilient.config": [],
+        "resilient.grpc": [],
         "resilient.httpx": [],
         "resilient.testing": [],
     }
