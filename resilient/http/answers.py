@@ -11,6 +11,7 @@ from ..core.keys import shown
 from ..core.outcome import Report
 from ..policies.retry.options import RETRY_AFTER_CEILING
 from .hints import Finding, answer
+from .keyed import first_sent
 from .logical import STATE, Dependency, Logical
 from .profiles import SAFE_METHODS
 from .quota import empty_for
@@ -111,5 +112,5 @@ def key_error(
         operation=dependency.operation(request, logical),
         idempotency_key=logical.key,
         attempts=logical.attempts,
-        first_sent=dependency.first_sent(logical),
+        first_sent=first_sent(dependency, logical),
     )

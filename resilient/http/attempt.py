@@ -320,8 +320,9 @@ def _refused_by_h2(cause: BaseException, attempt: Attempt) -> Finding | None:
     if code == _ENHANCE_YOUR_CALM:
         return _DECLINED
     if code == _HTTP_1_1_REQUIRED:
-        # Where nothing but HTTP/2 is spoken, no other attempt ends better.
-        return Finding(Evidence.REFUSED, stream is None or attempt.endpoint.exchange.speaks_http1, FAILURE)
+        # Where nothing but HTTP/2 is spoken, no other attempt ends better; of another authority it is not known.
+        unknown = stream is None or attempt.endpoint is None
+        return Finding(Evidence.REFUSED, unknown or attempt.endpoint.exchange.speaks_http1, FAILURE)
     return Finding(Evidence.REFUSED, True, FAILURE) if code == _REFUSED_STREAM else None
 
 

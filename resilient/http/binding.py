@@ -129,13 +129,14 @@ class Binding:
         return exc
 
     def outcome_unknown(
-        self, exc: Exception, request: Any, done: str | None, /, **known: Any
+        self, exc: Exception, request: Any, done: str | None, /, *, lost_there: bool, **known: Any
     ) -> OutcomeUnknown:
         """The error for a request that may have happened, of the class of the failure too.
 
         Args:
             done: the method of what a redirect answered, where ``request`` only asked what came of it; None: it is
                 ``request`` that may have happened.
+            lost_there: whether it was lost at another authority than the client's own.
             **known: its fields.
         """
         if isinstance(exc, self.sdk.RequestError):
@@ -147,6 +148,9 @@ class Binding:
         what = (
             f"{request.method} was tried {attempts} time{'s' if attempts > 1 else ''} and may have happened"
         )
+        if lost_there:
+            there = request.url.netloc.decode("ascii", "replace")
+            what = f"{request.method} went to another authority, {there}, and may have happened there"
         if done is not None:
             what = f"{done} was answered by a redirect and may have happened, and what that points at failed"
         ask = "look whether it happened before sending it again"

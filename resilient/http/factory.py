@@ -47,6 +47,8 @@ class Outside:
         make: makes the exchange for an origin.
     """
 
+    foreign = False
+
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make
         self._lock = threading.RLock()

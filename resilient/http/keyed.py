@@ -1,4 +1,4 @@
-"""What a request's own key must be, and until when it may be sent."""
+"""What a request's own key must be, since when it was sent and until when it may be."""
 
 from __future__ import annotations
 
@@ -27,11 +27,29 @@ def check_key(options: RequestOptions, profile: Profile, request: Any, /) -> Non
             "request: idempotency_key= is given, and the client's profile sends no key; leave it out, or write "
             "profile='unknown'"
         )
-    given = request.headers.get(profile.header)
-    if given is not None and given.strip('"') != key:
+    given = key_sent(profile, request)
+    if given is not None and given != key:
         raise PolicyError(
             f"request: idempotency_key= and the header {profile.header} are two keys; leave one of them out"
         )
+
+
+def key_sent(profile: Profile, request: Any, /) -> str | None:
+    """The key that a request bears on the wire."""
+    given: str | None = request.headers.get(profile.header)
+    return None if given is None else given.strip('"')
+
+
+def first_sent(dependency: Any, logical: Any, /) -> float | None:
+    """When the first attempt of a call began that may have happened, in seconds since the epoch."""
+    if logical.options is not None and logical.options.first_sent is not None:
+        given: float = logical.options.first_sent
+        return given
+    if logical.maybe_since is None:
+        return None
+    clock = dependency.clock
+    at: float = clock.time() - (clock.monotonic() - logical.maybe_since)
+    return at
 
 
 def guard_window(dependency: Any, options: RequestOptions, request: Any, logical: Any, /) -> None:
@@ -41,7 +59,7 @@ def guard_window(dependency: Any, options: RequestOptions, request: Any, logical
         WindowExceeded: the last attempt of the call could come after the server has forgotten the key.
     """
     window = dependency.profile.window
-    if window is None or options.first_sent is None or logical.attempts:
+    if window is None or options.first_sent is None or logical.tried:
         return  # of a call that has begun the whole fits
     age = dependency.clock.time() - options.first_sent
     if age + dependency.total <= window:  # a client with window= has a total

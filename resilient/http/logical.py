@@ -32,7 +32,7 @@ from ..policies.retry.state import key_of
 from ..policies.timeout import Timeout
 from .binding import Binding
 from .body import pin_boundary
-from .keyed import check_key, guard_window
+from .keyed import check_key, first_sent, guard_window, key_sent
 from .options import RequestOptions, options_of
 from .profiles import IDEMPOTENT_METHODS, METHODS_WITH_KEY, SAFE_METHODS, Profile
 
@@ -162,6 +162,11 @@ class Logical:
         self.tried.append(endpoint)
         self.address = endpoint.text or None
         self.evidence = Evidence.NOT_SENT
+
+    def begin_elsewhere(self) -> None:
+        """Another attempt, at another authority."""
+        self.attempts += 1
+        self.address, self.evidence = None, Evidence.NOT_SENT
 
     def ended(self, evidence: Evidence) -> None:
         """The attempt is over."""
@@ -370,14 +375,6 @@ class Dependency:
         child = call.child_key(f"{self.name} {operation}")
         return (new_key(), "generated") if child is None else (child, "child")
 
-    def first_sent(self, logical: Logical) -> float | None:
-        """When the first attempt began that may have happened, in seconds since the epoch."""
-        options = logical.options
-        if options is not None and options.first_sent is not None:
-            return options.first_sent
-        since = logical.maybe_since
-        return None if since is None else self.clock.time() - (self.clock.monotonic() - since)
-
     def strip_key(self, request: Any, logical: Logical) -> None:
         """A key does not follow a redirect to GET (303) or to another authority; one that was made here goes with no
         request that takes none."""
@@ -411,26 +408,28 @@ class Dependency:
     def ended(self, exc: Exception, request: Any, logical: Logical) -> Exception:
         """What the caller gets to see in place of ``exc``: an error that is also the SDK's; or ``exc``
         itself."""
-        binding = self.binding
+        binding, owned = self.binding, self.owns(request)
         if report_of(exc) is None:  # neither a retry nor an attempt had a say
             attach(exc, verdict=verdict_on(exc))
         attach(exc, attempts=logical.attempts, endpoint=logical.address, evidence=logical.weakest)
         if isinstance(exc, TimedOut):
             has_deadline = logical.options is not None and logical.options.deadline is not None
-            self._say_what_ran_out(exc, logical, unsaid=logical.hops > 1 or has_deadline)
+            self._say_what_ran_out(exc, logical, unsaid=logical.hops > 1 or has_deadline or not owned)
         on_the_way = isinstance(exc, (TimedOut, Rejected, binding.sdk.TransportError))
         operation = self.operation(request, logical)
         not_again = logical.done is not None or not logical.is_idempotent(request)
         if on_the_way and logical.maybe_since is not None and not_again:
+            lost_there = not owned and logical.done is None and logical.evidence is Evidence.UNKNOWN
             return binding.outcome_unknown(
                 exc,
                 request,
                 logical.done,
+                lost_there=lost_there,
                 dependency=self.name,
                 operation=operation,
-                idempotency_key=logical.key,
+                idempotency_key=key_sent(self.profile, request) if lost_there else logical.key,
                 attempts=logical.attempts,
-                first_sent=self.first_sent(logical),
+                first_sent=first_sent(self, logical),
             )
         if isinstance(exc, NoEndpoints) and RUNTIME.listeners:
             emit(Rejection(self.name, operation, by=exc.policy, reason=exc.reason))

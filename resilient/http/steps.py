@@ -107,20 +107,29 @@ class Base:
     def _elsewhere(self, request: Any, call: Call, logical: Logical) -> Attempt:
         """Begin an attempt at another authority: it is seen here, and told nothing."""
         clock = self.dependency.clock
+        logical.begin_elsewhere()
         attempt = logical.attempt = Attempt(call.deadline, clock=clock.monotonic)
         attempt.began = clock.monotonic()
         attempt.late = partial(self.dependency.ran_out, request=request, logical=logical)
         tracer = tracing.TRACER
         if tracer is not None:
-            attempt.span = tracer.begin(request.method, request.url, [], max(0, logical.hops - 1))
+            attempt.span = tracer.begin(request.method, request.url, [], logical.attempts - 1)
         return attempt
 
-    def _failed_elsewhere(self, exc: BaseException, attempt: Attempt, request: Any, logical: Logical) -> None:
+    def _failed_elsewhere(
+        self, exc: BaseException, attempt: Attempt, request: Any, logical: Logical
+    ) -> BaseException:
+        """It is not tried again there; but what may have happened is told as of our own. What the caller gets to see
+        in place of ``exc``; or ``exc`` itself."""
+        found = failure(exc, attempt, foreign=self.outside.foreign)
+        logical.ended(found.evidence)
         if attempt.span is not None:
             attempt.span.end(error=exc)
-        if isinstance(exc, TimedOut):
-            self.dependency.ran_out(exc, request, logical)
-            self.dependency.binding.own_error(exc, request)
+        if not isinstance(exc, Exception):
+            attach(exc, evidence=found.evidence)
+            return exc
+        attach(exc, evidence=found.evidence, transient=found.transient, verdict=found.verdict)
+        return self.dependency.ended(exc, request, logical)
 
     def _answered_elsewhere(self, response: Any, attempt: Attempt, request: Any, logical: Logical) -> Any:
         if attempt.span is not None:

@@ -28,8 +28,10 @@ class SyncTransport(Base):
             try:
                 response = self.outside.send(request, attempt)
             except BaseException as exc:
-                self._failed_elsewhere(exc, attempt, request, logical)
-                raise
+                error = self._failed_elsewhere(exc, attempt, request, logical)
+                if error is exc:
+                    raise
+                raise error from exc
             finally:
                 logical.busy = False
             return self._answered_elsewhere(response, attempt, request, logical)
@@ -106,8 +108,10 @@ class AsyncTransport(Base):
             try:
                 response = await self.outside.send(request, attempt)
             except BaseException as exc:
-                self._failed_elsewhere(exc, attempt, request, logical)
-                raise
+                error = self._failed_elsewhere(exc, attempt, request, logical)
+                if error is exc:
+                    raise
+                raise error from exc
             finally:
                 logical.busy = False
             return self._answered_elsewhere(response, attempt, request, logical)
