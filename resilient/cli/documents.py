@@ -14,8 +14,9 @@ from typing import Any
 from ..config.document import Pointer, parse
 from ..config.emergency import read_emergency
 from ..config.environment import Environment, read_environment
-from ..config.live import Live, find_leaf
+from ..config.live import Live
 from ..config.loader import snapshot_of
+from ..config.numbers import find_leaf
 from ..config.sections import SECTIONS
 from ..config.snapshot import Snapshot
 from ..config.source import MOST_BYTES, SUFFIXES, Directory, Files, Missing

@@ -19,10 +19,10 @@ from ..core.registry import REGISTRY
 from .followed import Followed
 
 if TYPE_CHECKING:
-    from .decode import Section
     from .feed import Status
     from .live import Explanation, Live
     from .loader import Loader
+    from .section import Section
 
 _TIMEOUT = Rule(above=0, high=86_400, unit="seconds")
 

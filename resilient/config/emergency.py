@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..core.errors import DocumentError
-from .decode import Section, Target, decode, placed
+from .decode import Target, decode, placed
 from .document import Document, Pointer, Sources, parse
+from .section import Section
 from .source import Files
 
 MAY = "degradation.level, plans.<name>.active, and numbers in resiliency.targets"

@@ -5,14 +5,12 @@ document goes back to what the code says. Policies keep what they learnt (`Polic
 
 from __future__ import annotations
 
-import difflib
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..core.backoff import Backoff
 from ..core.errors import ConfigError, DocumentError, PolicyError
 from ..core.forks import tell_after_fork
 from ..core.log import ERROR, INFO, WARNING, write
@@ -21,39 +19,31 @@ from ..core.pipeline import Pipeline
 from ..core.policy import Policy
 from ..core.registry import REGISTRY, Registry
 from ..flags.state import STATE
-from ..policies.breaker import CircuitBreaker
-from ..policies.bulkhead import Bulkhead
-from ..policies.ratelimit import RateLimit
-from ..policies.retry import Retry
-from ..policies.timeout import Timeout
-from .decode import Leaves, flat_leaves, leaves
 from .document import NOWHERE, Place, Pointer
 from .environment import Environment, spelt
+from .numbers import (
+    CODE,
+    DOCUMENT,
+    EMERGENCY,
+    ENVIRONMENT,
+    PRESET,
+    TIMES,
+    Path,
+    Value,
+    Values,
+    find_leaf,
+    numbers,
+    shown,
+    targets_of,
+    with_numbers,
+)
 from .snapshot import Snapshot
-
-EMERGENCY, DOCUMENT, ENVIRONMENT, PRESET, CODE = "emergency", "document", "environment", "preset", "code"
-"""Where a number is from, the strongest first. ``preset``: `standard` makes it of the others."""
 
 NOTHING = Snapshot(0, "", None, NOWHERE, {})
 """What is in force while there is no document."""
 
 _LEVEL = ("degradation", "level")
 _MOST_TOLD = 1_000
-
-Path = tuple[str, ...]
-
-
-class Value(NamedTuple):
-    """A number in force, and where it is from: the place in the document, or the variable."""
-
-    value: Any
-    layer: str
-    pointer: Pointer | None = None
-    variable: str | None = None
-
-
-Values = dict[str, Value]
-"""The numbers of a pipeline by leaf, such as ``retry.wait.base``."""
 
 
 class Note(NamedTuple):
@@ -200,7 +190,7 @@ class Live:
             with self._lock:
                 values = self._values.get(pipeline)
             if values is None:
-                values = _numbers(self._parts(pipeline))
+                values = numbers(self._parts(pipeline))
             if leaf in values:
                 return _explained(key, values[leaf], snapshot, lives=True)
         value = {**self._set_for(name), **_said_of(name, snapshot)}.get(leaf)
@@ -219,7 +209,7 @@ class Live:
         try:
             plan = self._plan(pipeline, snapshot)
             with self._lock:
-                before = self._values.get(pipeline) or _numbers(self._parts(pipeline))
+                before = self._values.get(pipeline) or numbers(self._parts(pipeline))
                 self._values[pipeline] = plan.values
             now = pipeline.clock.monotonic()
             for target, options in plan.options:
@@ -240,7 +230,7 @@ class Live:
             old = before[leaf].value
             if value.value != old:
                 whose = "emergency " if value.layer == EMERGENCY else ""
-                head = f"{name}: {leaf} {_shown(leaf, old)} -> {_shown(leaf, value.value)} ({whose}"
+                head = f"{name}: {leaf} {shown(leaf, old)} -> {shown(leaf, value.value)} ({whose}"
                 tail = ")" if value.pointer is not None else f"{value.variable or _WHY[value.layer]})"
                 notes[Note(head, value.pointer, tail, changed=True)] = None
         return notes
@@ -254,20 +244,20 @@ class Live:
         said = _said_of(str(pipeline.name), snapshot)
         set_ = self._set_for(str(pipeline.name))
         parts = self._parts(pipeline)
-        values = _numbers(parts)
+        values = numbers(parts)
         warnings = _without_effect(str(pipeline.name), said, set_, values)
         said = {leaf: value for leaf, value in {**set_, **said}.items() if leaf in values}
         values |= said
         for leaf, number in pipeline.derived({k: v.value for k, v in values.items()}, said.keys()).items():
             if leaf not in said and number != values[leaf].value:
                 values[leaf] = Value(number, PRESET)
-        total, attempt = (values[leaf].value if leaf in values else None for leaf in _TIMES)
+        total, attempt = (values[leaf].value if leaf in values else None for leaf in TIMES)
         if total is not None and attempt is not None and attempt >= total:
             raise PolicyError(
                 f"timeout.attempt of {seconds(attempt)} is not below timeout.total of {seconds(total)}; "
                 "write both in the document"
             )
-        options = [(target, _with(given, paths, values)) for target, given, paths in parts]
+        options = [(target, with_numbers(given, paths, values)) for target, given, paths in parts]
         return Plan(values, options, warnings)
 
     def _set_for(self, name: str) -> Values:
@@ -280,7 +270,7 @@ class Live:
 
         A policy that stands in pipelines of two names follows the one that was made first."""
         found = []
-        for target, paths in _targets(pipeline):
+        for target, paths in targets_of(pipeline):
             with self._lock:
                 given, name = self._given.setdefault(target, (target.options, str(pipeline.name)))
             if name == pipeline.name:
@@ -345,88 +335,3 @@ def _log(notes: Notes, places: Mapping[Pointer, Place]) -> None:
 
 
 _WHY = {PRESET: "follows from the others", CODE: "not set any more"}
-_TIMES = ("timeout.total", "timeout.attempt")
-
-
-def _targets(pipeline: Pipeline) -> Iterator[tuple[Any, Mapping[str, Path]]]:
-    """What has numbers, and where each of them is in its options. Of two of a kind it is the outermost."""
-    seen: set[str] = set()
-    for target, paths in _all_targets(pipeline):
-        if seen.isdisjoint(paths):
-            seen |= paths.keys()
-            yield target, paths
-
-
-def _all_targets(pipeline: Pipeline) -> Iterator[tuple[Any, Mapping[str, Path]]]:
-    for i, policy in enumerate(pipeline.policies):
-        if isinstance(policy, Timeout):
-            total = any(inner.repeats for inner in pipeline.policies[i + 1 :])
-            yield policy, {_TIMES[not total]: ("seconds",)}
-        elif isinstance(policy, Retry):
-            known = dict(leaves()["retry"])
-            budget, wait = known.pop("budget"), known.pop("wait")
-            paths = _paths("retry.", (), known)
-            if isinstance(policy.options.wait, Backoff):
-                paths |= _paths("retry.wait.", ("wait",), wait)  # type: ignore[arg-type]  # leaves, not one
-            yield policy, paths
-            yield policy.budget_for(pipeline.name), _paths("retry.budget.", (), budget)  # type: ignore[arg-type]  # leaves, not one
-        elif isinstance(policy, (CircuitBreaker, RateLimit, Bulkhead)):
-            yield policy, _paths(f"{policy.kind}.", (), leaves()[policy.kind])
-
-
-def _paths(prefix: str, before: Path, known: Leaves) -> dict[str, Path]:
-    return {f"{prefix}{name}": (*before, name) for name in known}
-
-
-def _numbers(parts: list[tuple[Any, Any, Mapping[str, Path]]]) -> Values:
-    """What the code says."""
-    return {
-        leaf: Value(_read(given, path), CODE) for _, given, paths in parts for leaf, path in paths.items()
-    }
-
-
-def _read(options: Any, path: Path) -> Any:
-    if path == ("rate",):
-        return options.rate.text
-    if path == ("burst",) and options.burst == options.rate.amount:
-        return None  # it follows the rate
-    for name in path:
-        options = getattr(options, name)
-    return options
-
-
-def _with(options: Any, paths: Mapping[str, Path], values: Values) -> Any:
-    """The same options with the numbers that are not the code's."""
-    changes: dict[str, Any] = {}
-    nested: dict[str, dict[str, Any]] = {}
-    for leaf, path in paths.items():
-        if values[leaf].layer != CODE:
-            (nested.setdefault(path[0], {}) if len(path) > 1 else changes)[path[-1]] = values[leaf].value
-    changes |= {name: replace(getattr(options, name), **inner) for name, inner in nested.items()}
-    if "rate" in changes and "burst" not in changes:
-        changes["burst"] = _read(options, ("burst",))
-    return replace(options, **changes) if changes else options
-
-
-def _shown(leaf: str, value: Any) -> str:
-    """A number as the document writes it."""
-    if value is None:
-        return "null"
-    rule = flat_leaves()[leaf].rule
-    return seconds(value).replace(" ", "") if rule is not None and rule.unit == "seconds" else str(value)
-
-
-def find_leaf(key: str, /) -> tuple[str, str]:
-    """The name of the dependency and the leaf that a key such as ``payments.retry.attempts`` stands for.
-
-    Raises:
-        ConfigError: no leaf is called so.
-    """
-    words = key.split(".") if isinstance(key, str) else []
-    for n in range(1, len(words)):  # names may have dots
-        name, leaf = ".".join(words[:n]), ".".join(words[n:])
-        if leaf in flat_leaves():
-            return name, leaf
-    close = difflib.get_close_matches(".".join(words[1:]), flat_leaves(), 1)
-    instead = f"{words[0]}.{close[0]}" if close else "payments.retry.attempts"
-    raise ConfigError(f"explain: key={key!r} names no number; write {instead!r}")

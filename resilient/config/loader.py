@@ -26,9 +26,9 @@ from .snapshot import Snapshot
 from .source import Files, Nowhere, named
 
 if TYPE_CHECKING:
-    from .decode import Section
     from .document import Document
     from .push import Source
+    from .section import Section
 
 EVERY = 1.0
 """Seconds between two looks, a tenth more or less at random."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
-from .decode import DURATION, Duration, Leaf, Leaves, RateText, leaves
+from .leaves import DURATION, Duration, Leaf, Leaves, RateText, leaves
 from .sections import SECTIONS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

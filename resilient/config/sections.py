@@ -8,8 +8,8 @@ from ..flags.document import parse_flags
 from ..flags.snapshot import Flags
 from ..flags.state import NOTHING, STATE, publish
 from .center import CENTER
-from .decode import Section
 from .feed import BUNDLED, CACHE
+from .section import Section
 
 
 def _flags(tree: dict[str, Any]) -> Flags:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..core.errors import DocumentError
-    from .decode import Section, Target
+    from .decode import Target
     from .document import Sources
     from .emergency import Emergency
+    from .section import Section
 
 
 @dataclass(frozen=True)

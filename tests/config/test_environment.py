@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from resilient import Bulkhead, ConfigError, Pipeline, Retry, configure, outbound, standard
 from resilient.config import explain, load
-from resilient.config.decode import flat_leaves
 from resilient.config.environment import Setting, read_environment, spelt
+from resilient.config.leaves import flat_leaves
 from resilient.testing import KubeletVolume
 
 pytestmark = pytest.mark.usefixtures("center")

@@ -25,8 +25,10 @@ from resilient import (
     backoff,
     standard,
 )
-from resilient.config.decode import decode, leaves
-from resilient.config.live import Live, find_leaf
+from resilient.config.decode import decode
+from resilient.config.leaves import leaves
+from resilient.config.live import Live
+from resilient.config.numbers import find_leaf
 from resilient.config.snapshot import Snapshot
 from resilient.core.registry import Registry
 from resilient.testing import ManualClock, capture_events

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from resilient import DocumentError, Pipeline, Retry
-from resilient.config.decode import Section
 from resilient.config.live import Live
 from resilient.config.loader import EVERY, Loader
+from resilient.config.section import Section
 from resilient.core.registry import Registry
 from resilient.testing import KubeletVolume, ManualClock, capture_events
 
