@@ -15,10 +15,9 @@ from ..config.document import Pointer, parse
 from ..config.emergency import read_emergency
 from ..config.environment import Environment, read_environment
 from ..config.live import Live
-from ..config.loader import snapshot_of
 from ..config.numbers import find_leaf
 from ..config.sections import SECTIONS
-from ..config.snapshot import Snapshot
+from ..config.snapshot import Snapshot, snapshot_of
 from ..config.source import MOST_BYTES, SUFFIXES, Directory, Files, Missing
 from ..core.errors import ConfigError, DocumentError
 from ..core.pipeline import Pipeline

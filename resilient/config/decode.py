@@ -20,9 +20,16 @@ from ..policies.timeout import TimeoutOptions
 from .document import Document, Pointer
 from .leaves import Leaf, Leaves, leaves, short, value_of
 from .section import Section
+from .snapshot import Noted
 
 MOST_PROBLEMS = 50
-_LONGEST_VERSION = 100
+LONGEST_WORD = 100
+_WORDS = {"version": "2026-11-10.1", "changedBy": "alice", "ticket": "CHG-4711"}
+"""What of ``metadata`` is told with a change, with an example of each."""
+
+ALLOW = "allowMassChange"
+"""Of ``metadata``: the ticket by which a document may take away or change most of what there was."""
+
 _SHOWN = 20
 """Names that are told where none is similar."""
 _MOST_NAMES = 300
@@ -112,7 +119,7 @@ def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Ta
             decoder.refuse(f"{_NOT_THERE[key]} not supported by this version; remove it", (key,))
         elif key not in known:
             decoder.unknown((key,), known)
-    decoder.version()
+    decoder.metadata()
     targets = decoder.targets()
     decoder.done()
     return targets
@@ -142,6 +149,19 @@ def placed(
         )
 
     return made(error, tuple(made(each) for each in error.problems))
+
+
+def noted_in(document: Document, /) -> Noted:
+    """What its ``metadata`` notes, once that was decoded."""
+    metadata = document.tree.get("metadata", {})
+    words = (metadata.get(key) for key in (*_WORDS, ALLOW))
+    return Noted(*(None if word is None else str(word) for word in words))
+
+
+def _is_word(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.isprintable() and len(value) <= LONGEST_WORD
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 class _Decoder:
@@ -192,18 +212,22 @@ class _Decoder:
         self.refuse(f"{short(found)} must be a mapping", pointer)
         return {}
 
-    def version(self) -> None:
-        """It is shown, in metrics too: no more than a word."""
-        given = self.mapping(("metadata",)).get("version")
-        if isinstance(given, str):
-            good = given.isprintable() and len(given) <= _LONGEST_VERSION
-        else:
-            good = given is None or (isinstance(given, (int, float)) and not isinstance(given, bool))
-        if not good:
+    def metadata(self) -> None:
+        """What is shown, in metrics too, is no more than a word."""
+        given = self.mapping(("metadata",))
+        for key, example in _WORDS.items():
+            if not _is_word(given.get(key)):
+                self.refuse(
+                    f"{short(given[key])} must be a printable text of at most {LONGEST_WORD} characters, or a number; "
+                    f'write {key}: "{example}"',
+                    ("metadata", key),
+                )
+        ticket = given.get(ALLOW, "-")
+        if not isinstance(ticket, str) or not ticket.strip() or not _is_word(ticket):
             self.refuse(
-                f"{short(given)} must be a printable text of at most {_LONGEST_VERSION} characters, or a number; "
-                'write version: "2026-11-10.1"',
-                ("metadata", "version"),
+                f"{short(ticket)} must be the ticket that says why so much may change; write {ALLOW}: "
+                f'"{_WORDS["ticket"]}"',
+                ("metadata", ALLOW),
             )
 
     def targets(self) -> dict[str, Target]:

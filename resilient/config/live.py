@@ -37,9 +37,9 @@ from .numbers import (
     targets_of,
     with_numbers,
 )
-from .snapshot import Snapshot
+from .snapshot import Noted, Snapshot
 
-NOTHING = Snapshot(0, "", None, NOWHERE, {})
+NOTHING = Snapshot(0, "", Noted(), NOWHERE, {})
 """What is in force while there is no document."""
 
 _LEVEL = ("degradation", "level")

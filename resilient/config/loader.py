@@ -22,13 +22,14 @@ from .cache import Cache
 from .feed import BUNDLED, CACHE, DOCUMENT, FAILED, Feed
 from .feed import Status as Status
 from .push import Pushed
-from .snapshot import Snapshot
+from .snapshot import Snapshot, snapshot_of
 from .source import Files, Nowhere, named
 
 if TYPE_CHECKING:
-    from .document import Document
     from .push import Source
     from .section import Section
+
+_MOST_HELD = 50
 
 EVERY = 1.0
 """Seconds between two looks, a tenth more or less at random."""
@@ -44,59 +45,6 @@ class Follower(Protocol):
     def apply(self, snapshot: Snapshot, /) -> int:
         """Take it; how many values changed."""
         ...
-
-
-def snapshot_of(
-    files: Files | None,
-    sections: Sequence[Section],
-    generation: int = 1,
-    emergency: Files | None = None,
-    *,
-    may_wait: bool = False,
-) -> Snapshot:
-    """What the files come to.
-
-    Args:
-        files: None while there is no config document.
-        emergency: what stands above them.
-        may_wait: whether what the emergency says of levels and plans may wait for a document that has them.
-
-    Raises:
-        DocumentError: with file, line and what to write instead.
-    """
-    from .decode import decode, placed
-    from .document import NOWHERE, Document, parse
-    from .emergency import laid_over, read_emergency, version_of
-
-    document = Document({}, "", NOWHERE) if files is None else parse(files)
-    targets = decode(document, sections)
-    parts = _parts(document, sections)
-    version = version_of(document)
-    if emergency is None:
-        return Snapshot(generation, document.digest, version, document.sources, targets, parts)
-    above = read_emergency(emergency, sections)
-    both = document._replace(sources=above.sources.before(document.sources))
-    waits = None
-    if above.over:
-        try:
-            parts = _parts(both._replace(tree=laid_over(document.tree, above.over)), sections)
-        except DocumentError as exc:
-            unfit = "the emergency document does not fit the config document: "
-            waits = placed(exc, both, before=unfit, reason="emergency")
-            if not may_wait:
-                raise waits from exc
-    return Snapshot(
-        generation, document.digest, version, both.sources, targets, parts, emergency=above, waits=waits
-    )
-
-
-def _parts(document: Document, sections: Sequence[Section]) -> tuple[tuple[Section, Any], ...]:
-    from .decode import placed
-
-    try:
-        return tuple((section, section.parse(document.tree)) for section in sections)
-    except DocumentError as exc:
-        raise placed(exc, document) from exc
 
 
 def _fault(exc: BaseException) -> DocumentError:
@@ -156,6 +104,7 @@ class Loader:
         self._feeds = [each for each in (self._main, self._emergency) if each is not None]
         self._bundled = named(bundled) if bundled else None
         self._cache = Cache(cache) if cache else None
+        self._held: dict[str, int] = {}  # under which generation each document was in force last, by digest
         self._stood_in = False  # whether it was seen what could stand in for the document
         self._prepare = prepare
         self._follower: Follower | None = None
@@ -313,11 +262,16 @@ class Loader:
         waited = self.snapshot is not None and self.snapshot.waits is not None
         may_wait = self._main.good is None or (new and waited)
         problem: DocumentError
+        from .guard import guard
+        from .selftest import try_out
+
         try:
             assert self._follower is not None
             generation = self._main.status.generation + new
             snapshot = snapshot_of(main, self._sections, generation, above, may_wait=may_wait)
-            self._follower.check(snapshot)
+            if new and self.snapshot is not None and self._main.status.source == DOCUMENT:
+                guard(self.snapshot, snapshot, self._held)
+            try_out(snapshot, self._follower.check)
         except DocumentError as exc:
             problem = exc
         except Exception as exc:  # a fault of ours must not end the thread, and is told as what it is
@@ -347,10 +301,11 @@ class Loader:
             return
         # Only now: a child that is forked meanwhile begins anew.
         self.snapshot = snapshot
-        version = snapshot.version
+        self._hold(snapshot)
+        noted = snapshot.noted
         if feed is self._emergency and snapshot.emergency is not None:
-            version = snapshot.emergency.version
-        feed.accept(files, version, changes, source=source, of=of)
+            noted = snapshot.emergency.noted
+        feed.accept(files, noted.version, changes, source=source, of=of)
         for other in self._feeds:
             if other is not feed:
                 other.reconsider()
@@ -358,3 +313,9 @@ class Loader:
             self._emergency.wait(snapshot.waits)
         if self._cache is not None and feed is self._main and source == DOCUMENT:
             self._cache.keep(files)
+
+    def _hold(self, snapshot: Snapshot) -> None:
+        self._held.pop(snapshot.digest, None)
+        self._held[snapshot.digest] = snapshot.generation
+        if len(self._held) > _MOST_HELD:
+            del self._held[next(iter(self._held))]

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+
+class Item(NamedTuple):
+    """One thing that a document says.
+
+    Attributes:
+        meant: all that counts of it, to tell whether that is another.
+        shown: what is in force by it, as people read it.
+        lever: whether operators turn it in an incident, as the level or a forced state: it comes and goes as they need.
+    """
+
+    meant: Any
+    shown: Any
+    lever: bool = False
 
 
 class Section(NamedTuple):
@@ -15,6 +29,8 @@ class Section(NamedTuple):
         publish: is handed that, once the document is in force.
         schema: gives the JSON Schema of each key.
         nothing: what is published when no document is followed any more.
+        items: what it says, by path, such as ``flags.search``.
+        test: uses all of it once, as calls will; what it raises keeps the document out.
     """
 
     keys: frozenset[str]
@@ -22,3 +38,5 @@ class Section(NamedTuple):
     publish: Callable[[Any], None]
     schema: Callable[[], dict[str, Any]] = dict
     nothing: Any = None
+    items: Callable[[Any], Mapping[str, Item]] = lambda part: {}
+    test: Callable[[Any], None] = lambda part: None

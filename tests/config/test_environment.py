@@ -117,7 +117,7 @@ def test_the_document_stands_above_it_and_says_so(
     assert pipeline["retry"].options.attempts == 4
     assert f"payments: {ATTEMPTS} is without effect: the document stands above it at r.json:1" in caplog.text
     assert explain("payments.retry.attempts").layer == "document"
-    volume.write({"r.json": "{}"})
+    volume.write({"r.json": '{"metadata": {"allowMassChange": "CHG-1"}}'})
     load()
     assert pipeline["retry"].options.attempts == 2
     volume.write(document(4))

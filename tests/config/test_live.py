@@ -29,7 +29,7 @@ from resilient.config.decode import decode
 from resilient.config.leaves import leaves
 from resilient.config.live import Live
 from resilient.config.numbers import find_leaf
-from resilient.config.snapshot import Snapshot
+from resilient.config.snapshot import Noted, Snapshot
 from resilient.core.registry import Registry
 from resilient.testing import ManualClock, capture_events
 
@@ -40,7 +40,7 @@ GENERATIONS = iter(range(1, 10**9))
 
 def snapshot(**targets: Any) -> Snapshot:
     text = document(a_json=json.dumps({"resiliency": {"targets": targets}}, indent=1))
-    return Snapshot(next(GENERATIONS), text.digest, None, text.sources, decode(text))
+    return Snapshot(next(GENERATIONS), text.digest, Noted(), text.sources, decode(text))
 
 
 class Kit:

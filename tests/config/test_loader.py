@@ -194,7 +194,7 @@ def test_a_directory_that_comes_later_is_found(tmp_path: Path, caplog: pytest.Lo
 def test_what_leaves_the_document_goes_back_to_the_code(kit: Kit, volume: KubeletVolume) -> None:
     volume.write({"a.json": attempts(7)})
     kit.look()
-    volume.write({"a.json": "{}"})
+    volume.write({"a.json": '{"metadata": {"allowMassChange": "CHG-1"}}'})
     assert kit.look() == "ready"
     assert kit.attempts == 3
 

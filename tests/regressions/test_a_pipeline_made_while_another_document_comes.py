@@ -15,8 +15,7 @@ import pytest
 
 from resilient import Bulkhead, CircuitBreaker, Pipeline, RateLimit
 from resilient.config.live import Live
-from resilient.config.loader import snapshot_of
-from resilient.config.snapshot import Snapshot
+from resilient.config.snapshot import Snapshot, snapshot_of
 from resilient.config.source import Files
 from resilient.core.registry import Registry
 from resilient.policies.breaker.state import BreakerState
