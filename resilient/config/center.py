@@ -17,6 +17,7 @@ from ..core.forks import tell_after_fork
 from ..core.options import Rule
 from ..core.registry import REGISTRY
 from .followed import Followed
+from .records import Change, History
 
 if TYPE_CHECKING:
     from .feed import Status
@@ -33,9 +34,14 @@ PREFIX = "RESILIENT__"
 
 class Center:
     """Follows one config document, and one for emergencies. Thread-safe; nothing is started before the first call of a
-    pipeline."""
+    pipeline.
+
+    Attributes:
+        history: what became of them.
+    """
 
     def __init__(self) -> None:
+        self.history = History()
         self._lock = threading.RLock()
         self._configured = Followed()  # guarded by _lock
         self._loader: Loader | None = None  # guarded by _lock
@@ -161,6 +167,7 @@ class Center:
                     bundled=followed.bundled,
                     cache=followed.cache,
                     source=followed.source,
+                    history=self.history,
                 )
                 self._loads = followed
         if loader.asleep and REFRESHER.watch(loader):
@@ -305,3 +312,11 @@ def explain(key: str, /) -> Explanation:
         ledger.retry.attempts = 2 (from the code)
     """
     return CENTER.explain(key)
+
+
+def history() -> tuple[Change, ...]:
+    """What became of the configuration of this process: the last fifty changes, the oldest first.
+
+    One for each document that was applied or refused. Never raises; thread-safe.
+    """
+    return CENTER.history.changes()

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from ..core.clock import Clock
 from ..core.errors import ConfigError, DocumentError
 from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit
 from ..core.log import INFO, WARNING, write
+from .records import RECOVERED, REJECTED, Change, History
 from .source import Changing, Directory, Files, Mark, Origin
 
 NOT_READY, READY, STALE, FAILED = "not_ready", "ready", "stale", "error"
@@ -52,6 +54,8 @@ class Feed:
 
     Args:
         origin: where the document is.
+        history: is told what came of it.
+        clock: where time comes from.
         else_: what holds while there is no good one, for people.
 
     Attributes:
@@ -60,8 +64,12 @@ class Feed:
         waits: why a part of it is not in force, though it is good; None where nothing waits.
     """
 
-    def __init__(self, origin: Origin, else_: str = "the numbers of the code hold") -> None:
+    def __init__(
+        self, origin: Origin, history: History, clock: Clock, else_: str = "the numbers of the code hold"
+    ) -> None:
         self._origin = origin
+        self._history = history
+        self._clock = clock
         self._else = else_
         self.status = Status()
         self.good: Files | None = None
@@ -121,25 +129,17 @@ class Feed:
             self._read = self._refused = None
 
     # ----------------------------------------------------------------------------------------------- what came of it
-    def accept(
-        self,
-        files: Files,
-        version: str | None,
-        changes: int,
-        *,
-        source: str = DOCUMENT,
-        of: str | None = None,
-    ) -> None:
+    def accept(self, files: Files, change: Change, changes: int, *, source: str = DOCUMENT) -> None:
         """These are in force.
 
         Args:
-            version: as they say.
-            changes: so many numbers are others than before.
+            change: what that is, for the history.
+            changes: so many numbers of live policies are others than before.
             source: what they are.
-            of: where they are from, if that is not what is followed.
         """
         self.good = files
-        generation = self.status.generation + 1
+        self._history.add(change)
+        generation, version = change.generation, change.version
         if source == DOCUMENT:
             self._refused = None
             self.status = Status(READY, generation, files.digest, version, source=source)
@@ -148,17 +148,23 @@ class Feed:
             old = self.status
             state = READY if old.problem is None else STALE
             self.status = Status(state, generation, files.digest, version, old.problem, source)
-        where = of or str(self)
+        again = "" if change.rollback_of is None else f", the content of generation {change.rollback_of}"
         self._tell(
             INFO,
-            f"generation {generation} of {where} is in force; {changes} values changed",
+            f"generation {generation} of {change.source} is in force{again}; {changes} values changed",
             ConfigApplied(
                 "config",
-                where,
+                change.source,
                 generation=generation,
                 digest=files.digest[:12],
+                previous=None if change.previous is None else change.previous[:12],
                 version=version,
+                changed_by=change.changed_by,
+                ticket=change.ticket,
                 changes=changes,
+                differences=tuple(map(str, change.differences)),
+                rollback_of=change.rollback_of,
+                latency=change.latency,
             ),
         )
 
@@ -190,6 +196,8 @@ class Feed:
         if known:
             return
         reason = problem.reason if isinstance(problem, DocumentError) else "missing"
+        digest = what if isinstance(problem, DocumentError) and isinstance(what, str) else None
+        self._record(REJECTED, digest=digest, reason=reason)
         in_force = self._else if self.good is None else f"generation {old.generation} stays"
         # What was never there may just not be there yet.
         level = INFO if reason == "missing" and self.good is None else WARNING
@@ -208,10 +216,25 @@ class Feed:
         self.status = replace(old, state=STALE if self.waits else READY, problem=self.waits, source=DOCUMENT)
         if self.waits:
             return
+        self._record(RECOVERED, digest=old.digest)
         self._tell(
             INFO,
             f"generation {old.generation} is there again",
             ConfigRecovered("config", str(self), generation=old.generation),
+        )
+
+    def _record(self, result: str, *, digest: str | None, reason: str | None = None) -> None:
+        now = self.status
+        self._history.add(
+            Change(
+                result,
+                self._clock.time(),
+                str(self),
+                now.generation,
+                digest,
+                now.digest,
+                reason=reason,
+            )
         )
 
     def _look_at_mount(self, files: Files) -> None:

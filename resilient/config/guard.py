@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..core.errors import DocumentError
-from .decode import ALLOW
+from .decode import ALLOW, Target
 from .document import Document, Pointer
 from .section import Item
 from .snapshot import Snapshot
@@ -54,6 +54,16 @@ def items_of(snapshot: Snapshot, /) -> Items:
     return {path: item for items in _groups(snapshot).values() for path, item in items.items()}
 
 
+def numbers_of(targets: Mapping[str, Target], /) -> dict[str, Item]:
+    """The numbers of the targets."""
+    return {
+        f"{target}.{kind}.{leaf}": Item(value, value, leaf == _FORCED)
+        for target, kinds in targets.items()
+        for kind, said in kinds.items()
+        for leaf, value in said.values.items()
+    }
+
+
 def guard(before: Snapshot, after: Snapshot, held: Collection[str], /) -> None:
     """Raise where too much of what is in force would go, or change.
 
@@ -92,14 +102,7 @@ def _compare(old: Items, new: Items, after: Snapshot, instead: str) -> None:
 
 def _groups(snapshot: Snapshot) -> dict[Pointer, dict[str, Item]]:
     """What it says, by the part of the document."""
-    groups: dict[Pointer, dict[str, Item]] = {
-        _TARGETS: {
-            f"{target}.{kind}.{leaf}": Item(value, value, leaf == _FORCED)
-            for target, kinds in snapshot.targets.items()
-            for kind, said in kinds.items()
-            for leaf, value in said.values.items()
-        }
-    }
+    groups: dict[Pointer, dict[str, Item]] = {_TARGETS: numbers_of(snapshot.targets)}
     for section, part in snapshot.parts:
         for path, item in section.items(part).items():
             groups.setdefault((path.partition(".")[0],), {})[path] = item

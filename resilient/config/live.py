@@ -37,6 +37,7 @@ from .numbers import (
     targets_of,
     with_numbers,
 )
+from .records import Difference
 from .snapshot import Noted, Snapshot
 
 NOTHING = Snapshot(0, "", Noted(), NOWHERE, {})
@@ -52,7 +53,7 @@ class Note(NamedTuple):
     head: str
     pointer: Pointer | None = None
     tail: str = ""
-    changed: bool = False
+    change: Difference | None = None
 
 
 Notes = dict[Note, None]
@@ -134,8 +135,8 @@ class Live:
                 said = f"a pipeline of this process cannot take {both}: {exc}"
                 raise DocumentError(said, pointer=pointer, file=file, line=line, reason="policies") from exc
 
-    def apply(self, snapshot: Snapshot, /, *, surely: bool = False) -> int:
-        """Bring every pipeline to it; how many numbers changed.
+    def apply(self, snapshot: Snapshot, /, *, surely: bool = False) -> tuple[Difference, ...]:
+        """Bring every pipeline to it; the numbers that changed.
 
         Args:
             surely: also where nothing seems to differ: another thread may be in the middle of older numbers.
@@ -148,7 +149,8 @@ class Live:
             notes |= self._tune(pipeline, snapshot, surely=surely)
         places = snapshot.sources.places([each.pointer for each in notes if each.pointer is not None])
         _log(notes, places)
-        return sum(note.changed for note in notes)
+        changed = {note.change.path: note.change for note in notes if note.change is not None}
+        return tuple(changed.values())
 
     def follow(self, pipeline: Pipeline, /) -> None:
         """Bring a new pipeline to what is in force."""
@@ -232,7 +234,7 @@ class Live:
                 whose = "emergency " if value.layer == EMERGENCY else ""
                 head = f"{name}: {leaf} {shown(leaf, old)} -> {shown(leaf, value.value)} ({whose}"
                 tail = ")" if value.pointer is not None else f"{value.variable or _WHY[value.layer]})"
-                notes[Note(head, value.pointer, tail, changed=True)] = None
+                notes[Note(head, value.pointer, tail, Difference(f"{name}.{leaf}", old, value.value))] = None
         return notes
 
     def _plan(self, pipeline: Pipeline, snapshot: Snapshot) -> Plan:
@@ -331,7 +333,7 @@ def _log(notes: Notes, places: Mapping[Pointer, Place]) -> None:
     """Where it stands is not looked up for a pipeline that is just made: that takes time."""
     for note in notes:
         place = "" if note.pointer is None else places.get(note.pointer, "the document")
-        write(INFO if note.changed else WARNING, f"{note.head}{place}{note.tail}")
+        write(WARNING if note.change is None else INFO, f"{note.head}{place}{note.tail}")
 
 
 _WHY = {PRESET: "follows from the others", CODE: "not set any more"}

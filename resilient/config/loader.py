@@ -22,6 +22,7 @@ from .cache import Cache
 from .feed import BUNDLED, CACHE, DOCUMENT, FAILED, Feed
 from .feed import Status as Status
 from .push import Pushed
+from .records import APPLIED, KEPT, Change, Difference, History, differences
 from .snapshot import Snapshot, snapshot_of
 from .source import Files, Nowhere, named
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from .push import Source
     from .section import Section
 
-_MOST_HELD = 50
 
 EVERY = 1.0
 """Seconds between two looks, a tenth more or less at random."""
@@ -42,8 +42,8 @@ class Follower(Protocol):
         """Raise `DocumentError` where something that lives here cannot take it; change nothing."""
         ...
 
-    def apply(self, snapshot: Snapshot, /) -> int:
-        """Take it; how many values changed."""
+    def apply(self, snapshot: Snapshot, /) -> Sequence[Difference]:
+        """Take it; the values that changed."""
         ...
 
 
@@ -67,6 +67,7 @@ class Loader:
         bundled: a document that stands in until the first good one.
         cache: where the last good one is kept, which stands in before that.
         source: pushes the document, in place of a directory.
+        history: is told what changed.
 
     Attributes:
         dropped: whether nothing is followed any more.
@@ -89,6 +90,7 @@ class Loader:
         bundled: Path | None = None,
         cache: Path | None = None,
         source: Source | None = None,
+        history: History | None = None,
     ) -> None:
         self.dropped = False
         self.failed = False
@@ -99,8 +101,10 @@ class Loader:
         self._lock = threading.RLock()
         self._turn = False  # whether somebody looks; taken under _lock
         self.looked = self._asked = threading.Event()
-        self._main = Feed(self.pushed or (named(directory) if directory else Nowhere()))
-        self._emergency = Feed(named(emergency), "nothing of it holds") if emergency else None
+        history = history or History()
+        origin = self.pushed or (named(directory) if directory else Nowhere())
+        self._main = Feed(origin, history, clock)
+        self._emergency = Feed(named(emergency), history, clock, "nothing of it holds") if emergency else None
         self._feeds = [each for each in (self._main, self._emergency) if each is not None]
         self._bundled = named(bundled) if bundled else None
         self._cache = Cache(cache) if cache else None
@@ -261,6 +265,7 @@ class Loader:
         # What is in force of the emergency is not let go for a document that it does not fit.
         waited = self.snapshot is not None and self.snapshot.waits is not None
         may_wait = self._main.good is None or (new and waited)
+        began = self._clock.monotonic()
         problem: DocumentError
         from .guard import guard
         from .selftest import try_out
@@ -279,7 +284,7 @@ class Loader:
             problem = _fault(exc)
         else:
             if not self.dropped:
-                self._publish(snapshot, feed, files, source, of)
+                self._publish(snapshot, feed, files, began, source, of)
             return
         if source == DOCUMENT:
             feed.refuse(problem, files.digest)
@@ -287,7 +292,13 @@ class Loader:
             write(WARNING, f"config: {of} is not used: {problem}")
 
     def _publish(
-        self, snapshot: Snapshot, feed: Feed, files: Files, source: str = DOCUMENT, of: str | None = None
+        self,
+        snapshot: Snapshot,
+        feed: Feed,
+        files: Files,
+        began: float,
+        source: str = DOCUMENT,
+        of: str | None = None,
     ) -> None:
         assert self._follower is not None
         for section, part in snapshot.parts:
@@ -295,17 +306,33 @@ class Loader:
                 section.publish(part)
             except Exception:
                 write(ERROR, f"config: not everybody was told of {sorted(section.keys)}", exc_info=True)
-        changes = self._follower.apply(snapshot)
+        numbers = self._follower.apply(snapshot)
         if self.dropped:
             self._undo()
             return
         # Only now: a child that is forked meanwhile begins anew.
-        self.snapshot = snapshot
-        self._hold(snapshot)
+        before, self.snapshot = self.snapshot, snapshot
         noted = snapshot.noted
         if feed is self._emergency and snapshot.emergency is not None:
             noted = snapshot.emergency.noted
-        feed.accept(files, noted.version, changes, source=source, of=of)
+        changed = differences(before, snapshot, numbers)
+        change = Change(
+            APPLIED,
+            self._clock.time(),
+            of or str(feed),
+            feed.status.generation + 1,
+            files.digest,
+            feed.status.digest,
+            noted.version,
+            noted.changed_by,
+            noted.ticket,
+            differences=changed[:KEPT],
+            count=len(changed),
+            rollback_of=self._held.get(files.digest) if feed is self._main else None,
+            latency=self._clock.monotonic() - began,
+        )
+        self._hold(snapshot)
+        feed.accept(files, change, len(numbers), source=source)
         for other in self._feeds:
             if other is not feed:
                 other.reconsider()
@@ -317,5 +344,5 @@ class Loader:
     def _hold(self, snapshot: Snapshot) -> None:
         self._held.pop(snapshot.digest, None)
         self._held[snapshot.digest] = snapshot.generation
-        if len(self._held) > _MOST_HELD:
+        if len(self._held) > KEPT:
             del self._held[next(iter(self._held))]

@@ -207,14 +207,33 @@ class ConfigApplied(Event):
     """A config document is in force.
 
     ``operation`` is the directory or file that it is from; ``generation`` counts from 1; ``digest`` the first twelve
-    digits of the content's; ``version`` as the document says; ``changes`` how many values of live policies changed."""
+    digits of the content's, ``previous`` those of what was in force before; ``version``, ``changed_by`` and ``ticket``
+    as the document says; ``changes`` how many values of live policies changed; ``differences`` all that changed, the
+    first fifty; ``rollback_of`` the generation that had this content before; ``latency`` seconds since it was read."""
 
     name = "resilient.config.applied"
-    __slots__ = ("changes", "digest", "generation", "version")
+    __slots__ = (
+        "changed_by",
+        "changes",
+        "differences",
+        "digest",
+        "generation",
+        "latency",
+        "previous",
+        "rollback_of",
+        "ticket",
+        "version",
+    )
     generation: int
     digest: str
+    previous: str | None
     version: str | None
+    changed_by: str | None
+    ticket: str | None
     changes: int
+    differences: tuple[str, ...]
+    rollback_of: int | None
+    latency: float
 
 
 class ConfigRejected(Event):

@@ -66,7 +66,7 @@ class Kit:
         return pipeline
 
     def say(self, **kinds: Any) -> int:
-        return self.live.apply(snapshot(payments=kinds))
+        return len(self.live.apply(snapshot(payments=kinds)))
 
 
 @pytest.fixture
@@ -320,7 +320,7 @@ def test_a_policy_of_the_users_own_with_a_name_of_ours_is_left_alone(kit: Kit) -
     kit.add(Own(), Retry(2))
     bad = snapshot(payments={"bulkhead": {"limit": 7}, "retry": {"attempts": 4}})
     kit.live.check(bad)
-    assert kit.live.apply(bad) == 1
+    assert len(kit.live.apply(bad)) == 1
 
 
 def test_of_two_of_a_kind_the_outermost_follows(kit: Kit) -> None:
