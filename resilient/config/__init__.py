@@ -1,5 +1,5 @@
 """What the process is told from outside: `load`, `status`, `history` and `explain` for the config
-document.
+document, and what a person does in one process: `rollback`.
 
 Guide: ``docs/config.md``. Names are imported when they are first used."""
 
@@ -11,14 +11,19 @@ if TYPE_CHECKING:
     from .center import history as history
     from .center import load as load
     from .center import status as status
+    from .control import Pin as Pin
     from .feed import Status as Status
     from .live import Explanation as Explanation
     from .push import Source as Source
     from .records import Change as Change
     from .records import Difference as Difference
+    from .steering import rollback as rollback
+    from .steering import unpin as unpin
 
 _HOMES = {
     "center": ("explain", "history", "load", "status"),
+    "control": ("Pin",),
+    "steering": ("rollback", "unpin"),
     "records": ("Change", "Difference"),
     "live": ("Explanation",),
     "feed": ("Status",),

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..core.clock import SYSTEM_CLOCK
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from .live import Explanation, Live
     from .loader import Loader
     from .section import Section
+
+_STEERING = 10.0
+"""Seconds that the thread which looks may take until it does what a person wants."""
 
 _TIMEOUT = Rule(above=0, high=86_400, unit="seconds")
 
@@ -256,12 +260,40 @@ class Center:
         said = snapshot.emergency
         return said.values if snapshot.waits is None else said.values - len(said.over)
 
+    def steer(self, what: str, action: Callable[[Loader], None]) -> Status:
+        """Have the thread that looks do something, and wait for it.
+
+        Raises:
+            ConfigError: it could not be done, or not in time.
+        """
+        loader = self.start()
+        if loader is None or loader.snapshot is None or not loader.status.generation:
+            raise ConfigError(
+                f"{what}: no config document is in force in this process; see resilient.config.status()"
+            )
+        from ..discovery.refresher import REFRESHER
+
+        order = loader.order(lambda: action(loader))
+        until = SYSTEM_CLOCK.monotonic() + _STEERING
+        REFRESHER.wake()
+        while not order.done.wait(0.01 if loader.asleep else _STEERING):
+            if SYSTEM_CLOCK.monotonic() >= until:
+                order.withdraw()
+                raise ConfigError(f"{what}: {loader} could not be looked at within {_STEERING:g} s")
+            loader.look_here()  # no thread can be started
+        if order.error is not None:
+            raise order.error
+        return self.status()
+
     def explain(self, key: str) -> Explanation:
         from .live import Live
+        from .numbers import DOCUMENT
 
         with self._lock:
             live = self._live
-        return (live or Live()).explain(key)
+        found = (live or Live()).explain(key)
+        pin = self.status().pinned
+        return replace(found, pinned=pin.reason) if pin is not None and found.layer == DOCUMENT else found
 
 
 def _variables() -> dict[str, str]:

@@ -10,7 +10,8 @@ from ..core.clock import Clock
 from ..core.errors import ConfigError, DocumentError
 from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit
 from ..core.log import INFO, WARNING, write
-from .records import RECOVERED, REJECTED, Change, History
+from .control import Pin
+from .records import RECOVERED, REJECTED, ROLLED_BACK, Change, History
 from .source import Changing, Directory, Files, Mark, Origin
 
 NOT_READY, READY, STALE, FAILED = "not_ready", "ready", "stale", "error"
@@ -28,7 +29,8 @@ class Status:
     """How the config document stands in this process.
 
     Attributes:
-        state: ``"not_ready"``: no good document yet, the code's numbers hold; ``"ready"``: what is there is in force;
+        state: ``"not_ready"``: no good document yet, the code's numbers hold; ``"ready"``: what is there is in force,
+            or what a person pinned;
             ``"stale"``: what is there was refused or is gone, and the last good document is in force; ``"error"``:
             nothing is in force, and ``configure(required=True)`` has said so.
         generation: how many documents were applied; 0 before the first.
@@ -38,6 +40,7 @@ class Status:
         source: what is in force: ``"document"``, what is followed; ``"cache"`` or ``"bundled"``, what stands in for it;
             None before the first.
         emergency: how the emergency document stands; None where none is followed.
+        pinned: the older document that a person put in force; None: nobody did.
     """
 
     state: str = NOT_READY
@@ -47,6 +50,7 @@ class Status:
     problem: ConfigError | None = field(default=None, compare=False)
     source: str | None = None
     emergency: Status | None = None
+    pinned: Pin | None = None
 
 
 class Feed:
@@ -61,6 +65,7 @@ class Feed:
     Attributes:
         status: how it stands.
         good: the files that are in force; None before the first good ones.
+        there: the digest of what was read last; None where nothing is there.
         waits: why a part of it is not in force, though it is good; None where nothing waits.
     """
 
@@ -73,6 +78,7 @@ class Feed:
         self._else = else_
         self.status = Status()
         self.good: Files | None = None
+        self.there: str | None = None
         self.waits: DocumentError | None = None
         self._seen: Mark | None = None  # at the last look
         self._read: Mark | None = None  # when the files were read last; what could not be read is tried again
@@ -103,11 +109,13 @@ class Feed:
         except Changing:
             return None  # the next look is soon
         except ConfigError as exc:
+            self.there = None
             self.refuse(exc, str(exc))
             self.forget()  # what was read before may be what is there next
             return None
+        self.there = files.digest
         if self.good is not None and files.digest == self.good.digest:
-            self._recover()
+            self.recover()
         elif files.digest != self._refused or hurry:
             return files
         self.dealt_with()
@@ -122,10 +130,14 @@ class Feed:
         """Read again whatever is there: it is not known what became of it."""
         self._read = None
 
-    def reconsider(self) -> None:
-        """The other document has changed: try again what did not go together with it."""
+    def reconsider(self, *, surely: bool = False) -> None:
+        """The other document has changed: try again what did not go together with it.
+
+        Args:
+            surely: try again whatever is there.
+        """
         problem = self.status.problem
-        if isinstance(problem, DocumentError) and problem.reason in ("emergency", "policies"):
+        if surely or (isinstance(problem, DocumentError) and problem.reason in ("emergency", "policies")):
             self._read = self._refused = None
 
     # ----------------------------------------------------------------------------------------------- what came of it
@@ -140,7 +152,8 @@ class Feed:
         self.good = files
         self._history.add(change)
         generation, version = change.generation, change.version
-        if source == DOCUMENT:
+        pinned = change.result == ROLLED_BACK
+        if source == DOCUMENT and not pinned:
             self._refused = None
             self.status = Status(READY, generation, files.digest, version, source=source)
             self._look_at_mount(files)
@@ -149,6 +162,7 @@ class Feed:
             state = READY if old.problem is None else STALE
             self.status = Status(state, generation, files.digest, version, old.problem, source)
         again = "" if change.rollback_of is None else f", the content of generation {change.rollback_of}"
+        again += f", pinned: {change.reason}" if pinned else ""
         self._tell(
             INFO,
             f"generation {generation} of {change.source} is in force{again}; {changes} values changed",
@@ -165,6 +179,7 @@ class Feed:
                 differences=tuple(map(str, change.differences)),
                 rollback_of=change.rollback_of,
                 latency=change.latency,
+                pinned=change.reason if pinned else None,
             ),
         )
 
@@ -207,8 +222,8 @@ class Feed:
             ConfigRejected("config", str(self), reason=reason, generation=old.generation),
         )
 
-    def _recover(self) -> None:
-        """What is in force is there again."""
+    def recover(self) -> None:
+        """Nothing is wrong with what is there: it is in force, or was left behind by a person."""
         self._refused = None
         old = self.status
         if old.problem is self.waits and old.source == DOCUMENT:

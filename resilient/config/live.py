@@ -79,6 +79,7 @@ class Explanation:
             or ``"preset"``: `standard` makes it of other numbers.
         place: ``file:line``, where a document decides; the variable, where the environment does.
         lives: whether a pipeline of that name lives in this process; else the value is only what is in the document.
+        pinned: why a person put the document in force that decides it, an older one; None: nobody did.
     """
 
     key: str
@@ -86,9 +87,11 @@ class Explanation:
     layer: str
     place: str | None
     lives: bool
+    pinned: str | None = None
 
     def __str__(self) -> str:
         where = f" at {self.place}" if self.place else ""
+        where += f", pinned: {self.pinned}" if self.pinned is not None else ""
         note = "" if self.lives else "; nothing of that name lives in this process"
         layer = "emergency document" if self.layer == EMERGENCY else self.layer
         return f"{self.key} = {self.value} (from the {layer}{where}{note})"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KEPT = 50
 """Records; and changes that one of them names."""
 
-APPLIED, REJECTED, RECOVERED = "applied", "rejected", "recovered"
+APPLIED, REJECTED, RECOVERED, ROLLED_BACK = "applied", "rejected", "recovered", "rolled_back"
 
 
 class Difference(NamedTuple):
@@ -42,7 +42,7 @@ class Change:
 
     Attributes:
         result: ``"applied"``; ``"rejected"``: a document was refused, or is gone; ``"recovered"``: what is in force is
-            there again.
+            there again; ``"rolled_back"``: a person put an older document in force.
         at: when, in seconds since the epoch.
         source: the directory or file.
         generation: of that document, in force afterwards.
@@ -51,7 +51,8 @@ class Change:
         version: as ``metadata`` says.
         changed_by: as ``metadata.changedBy`` says.
         ticket: as ``metadata`` says.
-        reason: why it was refused, in one word, as in `DocumentError`, or ``missing``.
+        reason: why it was refused, in one word, as in `DocumentError`, or ``missing``; why it was rolled back, as the
+            person said.
         differences: what changed, the first fifty.
         count: of all that changed.
         rollback_of: the generation that had this content before; None where none had.

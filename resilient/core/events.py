@@ -209,7 +209,8 @@ class ConfigApplied(Event):
     ``operation`` is the directory or file that it is from; ``generation`` counts from 1; ``digest`` the first twelve
     digits of the content's, ``previous`` those of what was in force before; ``version``, ``changed_by`` and ``ticket``
     as the document says; ``changes`` how many values of live policies changed; ``differences`` all that changed, the
-    first fifty; ``rollback_of`` the generation that had this content before; ``latency`` seconds since it was read."""
+    first fifty; ``rollback_of`` the generation that had this content before; ``latency`` seconds since it was read;
+    ``pinned`` why a person went back to it."""
 
     name = "resilient.config.applied"
     __slots__ = (
@@ -219,6 +220,7 @@ class ConfigApplied(Event):
         "digest",
         "generation",
         "latency",
+        "pinned",
         "previous",
         "rollback_of",
         "ticket",
@@ -234,6 +236,7 @@ class ConfigApplied(Event):
     differences: tuple[str, ...]
     rollback_of: int | None
     latency: float
+    pinned: str | None
 
 
 class ConfigRejected(Event):

@@ -34,10 +34,10 @@ class Kit:
     def __init__(self, directory: Path, **where: Any) -> None:
         self.volume = KubeletVolume(directory)
         self.clock = ManualClock()
-        registry = Registry()
+        self.registry = Registry()
         self.pipeline = Pipeline(Retry(3), name="payments", clock=self.clock)
-        registry.add(self.pipeline)
-        self.live = Live(registry)
+        self.registry.add(self.pipeline)
+        self.live = Live(self.registry)
         self.loader = Loader(directory, lambda: (self.live, self.sections), self.clock, **where)
         self.sections: tuple[Section, ...] = SECTIONS
 

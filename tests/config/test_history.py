@@ -102,6 +102,7 @@ def test_the_event_and_the_line_of_the_log_say_the_same(kit: Told, caplog: pytes
         "changes": 1,
         "differences": ("payments.retry.attempts: 4 -> 2",),
         "rollback_of": None,
+        "pinned": None,
     }
     (line,) = [each for each in caplog.records if "is in force" in each.message]
     assert vars(line)["resilient.differences"] == ("payments.retry.attempts: 4 -> 2",)
