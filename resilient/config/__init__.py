@@ -1,5 +1,5 @@
 """What the process is told from outside: `load`, `status`, `history` and `explain` for the config
-document, and what a person does in one process: `rollback`.
+document, and what a person does in one process: `override`, `rollback`.
 
 Guide: ``docs/config.md``. Names are imported when they are first used."""
 
@@ -14,16 +14,19 @@ if TYPE_CHECKING:
     from .control import Pin as Pin
     from .feed import Status as Status
     from .live import Explanation as Explanation
+    from .overrides import Override as Override
     from .push import Source as Source
     from .records import Change as Change
     from .records import Difference as Difference
+    from .steering import override as override
     from .steering import rollback as rollback
     from .steering import unpin as unpin
 
 _HOMES = {
     "center": ("explain", "history", "load", "status"),
     "control": ("Pin",),
-    "steering": ("rollback", "unpin"),
+    "overrides": ("Override",),
+    "steering": ("override", "rollback", "unpin"),
     "records": ("Change", "Difference"),
     "live": ("Explanation",),
     "feed": ("Status",),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .feed import Status
     from .live import Explanation, Live
     from .loader import Loader
+    from .overrides import Overrides
     from .section import Section
 
 _STEERING = 10.0
@@ -51,6 +52,7 @@ class Center:
         self._loader: Loader | None = None  # guarded by _lock
         self._loads: Followed | None = None  # what the loader does; guarded by _lock
         self._live: Live | None = None  # guarded by _lock
+        self._overrides: Overrides | None = None  # guarded by _lock
         self._variables: dict[str, str] | None = (
             None  # those of the environment that were read; guarded by _lock
         )
@@ -62,6 +64,8 @@ class Center:
         self._lock = threading.RLock()
         if self._loader is not None:
             self._loader.after_fork()
+        if self._overrides is not None:
+            self._overrides.after_fork()
         self.arm()
 
     @property
@@ -134,15 +138,29 @@ class Center:
         """Have the first call start the looking."""
         with self._lock:
             waiting = self._loader is None or self._loader.asleep
-        if waiting and self.followed.anything:
+            ending = self._sleeping() is not None
+        if ending or (waiting and self.followed.anything):
             RUNTIME.change(pending=self.first_call)
+
+    def _sleeping(self) -> Overrides | None:
+        """Overrides that nobody would end: this process is a child, or the thread ended. Under the lock."""
+        found = self._overrides
+        return found if found is not None and found.asleep and found.all else None
 
     def first_call(self) -> None:
         """A pipeline is called: start, unless that has just failed."""
         if SYSTEM_CLOCK.monotonic() < self._again_at:
             self.arm()
-        else:
-            self.start()
+            return
+        with self._lock:
+            overrides = self._sleeping()
+        if overrides is not None:
+            from ..discovery.refresher import REFRESHER
+
+            if REFRESHER.watch(overrides):
+                self._again_at = SYSTEM_CLOCK.monotonic() + 1.0
+                self.arm()
+        self.start()
 
     def start(self) -> Loader | None:
         """Look from now on, in the refresher's thread; None where there is nothing to look for.
@@ -246,8 +264,21 @@ class Center:
         from .feed import Status
 
         with self._lock:
-            loader = self._loader
-        return Status() if loader is None else loader.status
+            loader, overrides = self._loader, self._overrides
+        status = Status() if loader is None else loader.status
+        return replace(status, overrides=overrides.all) if overrides is not None else status
+
+    @property
+    def overrides(self) -> Overrides:
+        """Those of this process."""
+        from ..discovery.refresher import REFRESHER
+        from .overrides import Overrides
+
+        live, _ = self._prepare()
+        with self._lock:
+            if self._overrides is None:
+                self._overrides = Overrides(live, self.history, REFRESHER, ended=self.arm)
+            return self._overrides
 
     @property
     def emergency_values(self) -> int | None:

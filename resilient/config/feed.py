@@ -5,6 +5,7 @@ What is refused, or gone, changes nothing but the status."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from ..core.clock import Clock
 from ..core.errors import ConfigError, DocumentError
@@ -13,6 +14,9 @@ from ..core.log import INFO, WARNING, write
 from .control import Pin
 from .records import RECOVERED, REJECTED, ROLLED_BACK, Change, History
 from .source import Changing, Directory, Files, Mark, Origin
+
+if TYPE_CHECKING:
+    from .overrides import Override
 
 NOT_READY, READY, STALE, FAILED = "not_ready", "ready", "stale", "error"
 STATES = (NOT_READY, READY, STALE, FAILED)
@@ -41,6 +45,7 @@ class Status:
             None before the first.
         emergency: how the emergency document stands; None where none is followed.
         pinned: the older document that a person put in force; None: nobody did.
+        overrides: what persons set in this process, for a time; of two of one key the last holds.
     """
 
     state: str = NOT_READY
@@ -51,6 +56,7 @@ class Status:
     source: str | None = None
     emergency: Status | None = None
     pinned: Pin | None = None
+    overrides: tuple[Override, ...] = ()
 
 
 class Feed:

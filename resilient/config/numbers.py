@@ -19,14 +19,15 @@ from ..policies.timeout import Timeout
 from .document import Pointer
 from .leaves import Leaves, flat_leaves, leaves
 
-EMERGENCY, DOCUMENT, ENVIRONMENT, PRESET, CODE = "emergency", "document", "environment", "preset", "code"
+OVERRIDE, EMERGENCY, DOCUMENT = "override", "emergency", "document"
+ENVIRONMENT, PRESET, CODE = "environment", "preset", "code"
 """Where a number is from, the strongest first. ``preset``: `standard` makes it of the others."""
 
 Path = tuple[str, ...]
 
 
 class Value(NamedTuple):
-    """A number in force, and where it is from: the place in the document, or the variable."""
+    """A number in force, and where it is from: the place in the document, the variable, or why a person set it."""
 
     value: Any
     layer: str
@@ -109,8 +110,11 @@ def shown(leaf: str, value: Any) -> str:
     return seconds(value).replace(" ", "") if rule is not None and rule.unit == "seconds" else str(value)
 
 
-def find_leaf(key: str, /) -> tuple[str, str]:
+def find_leaf(key: str, asked: str = "explain", /) -> tuple[str, str]:
     """The name of the dependency and the leaf that a key such as ``payments.retry.attempts`` stands for.
+
+    Args:
+        asked: the function that was called, for the reader.
 
     Raises:
         ConfigError: no leaf is called so.
@@ -122,4 +126,4 @@ def find_leaf(key: str, /) -> tuple[str, str]:
             return name, leaf
     close = difflib.get_close_matches(".".join(words[1:]), flat_leaves(), 1)
     instead = f"{words[0]}.{close[0]}" if close else "payments.retry.attempts"
-    raise ConfigError(f"explain: key={key!r} names no number; write {instead!r}")
+    raise ConfigError(f"{asked}: key={key!r} names no number; write {instead!r}")

@@ -17,6 +17,7 @@ KEPT = 50
 """Records; and changes that one of them names."""
 
 APPLIED, REJECTED, RECOVERED, ROLLED_BACK = "applied", "rejected", "recovered", "rolled_back"
+OVERRIDE, OVERRIDE_ENDED = "override", "override_ended"
 
 
 class Difference(NamedTuple):
@@ -42,17 +43,17 @@ class Change:
 
     Attributes:
         result: ``"applied"``; ``"rejected"``: a document was refused, or is gone; ``"recovered"``: what is in force is
-            there again; ``"rolled_back"``: a person put an older document in force.
+            there again; ``"rolled_back"``: a person put an older document in force; ``"override"``,
+            ``"override_ended"``: a person set a number for a time.
         at: when, in seconds since the epoch.
-        source: the directory or file.
+        source: the directory or file; of an override, its key.
         generation: of that document, in force afterwards.
         digest: SHA-256 of the content that was applied or refused; None where there was none.
         previous: that of what was in force before.
         version: as ``metadata`` says.
         changed_by: as ``metadata.changedBy`` says.
         ticket: as ``metadata`` says.
-        reason: why it was refused, in one word, as in `DocumentError`, or ``missing``; why it was rolled back, as the
-            person said.
+        reason: why it was refused, in one word, as in `DocumentError`, or ``missing``; why a person did it, in theirs.
         differences: what changed, the first fifty.
         count: of all that changed.
         rollback_of: the generation that had this content before; None where none had.

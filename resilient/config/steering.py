@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..core.errors import ConfigError
 from ..core.options import Rule
 from .center import CENTER
 from .control import MOST_GOOD
 from .feed import Status
+from .overrides import TTL, Override, reason_of
 
-TTL = Rule(above=0, high=86_400, unit="seconds")
-LONGEST_REASON = 200
 _N = Rule(low=1, high=MOST_GOOD - 1, integer=True, unit="documents")
 
 
@@ -49,14 +50,31 @@ def unpin() -> Status:
     return CENTER.steer("unpin", lambda loader: loader.unpin())
 
 
-def reason_of(what: str, reason: str, /) -> str:
-    """The reason that a person gives.
+def override(key: str, value: Any, *, ttl: float, reason: str) -> Override:
+    """Set a number of a policy in this process, for a time, above all else that says it.
+
+    Args:
+        key: the dependency and the number, such as ``payments.retry.attempts``.
+        value: as the code writes it: seconds as a float, a rate as a text. The rules of the option hold.
+        ttl: seconds until it ends, more than 0, at most a day.
+        reason: why, for those who find it: a ticket.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: no pipeline of that name with that number lives here, the number cannot have that value, or one of
+            the arguments is wrong.
+
+    It ends by the clock, with ``.end()``, or with the block where it stands in ``with``; after a restart it is gone. Of
+    two of one key the later holds, and the other one again when that ends. A document that it does not go together
+    with is applied without it, and the log says so. Thread-safe.
+
+    Example:
+        >>> from resilient import standard
+        >>> from resilient.config import explain, override
+        >>> pipeline = standard("stock", attempts=3)
+        >>> with override("stock.retry.attempts", 1, ttl=600.0, reason="INC-12"):
+        ...     explain("stock.retry.attempts").layer
+        'override'
+        >>> print(explain("stock.retry.attempts"))
+        stock.retry.attempts = 3 (from the code)
     """
-    if not isinstance(reason, str) or not reason.strip() or not reason.isprintable():
-        raise ConfigError(
-            f"{what}: reason={reason!r} must say why, for those who find it; write reason='INC-12'"
-        )
-    return reason[:LONGEST_REASON]
+    return CENTER.overrides.put(key, value, ttl, reason)

@@ -258,6 +258,19 @@ class ConfigRecovered(Event):
     generation: int
 
 
+class ConfigOverridden(Event):
+    """A person set a number of ``dependency`` in this process, for ``ttl`` seconds; or (``ended``) it is over.
+
+    ``operation`` is the number, such as ``retry.attempts``."""
+
+    name = "resilient.config.overridden"
+    __slots__ = ("ended", "reason", "ttl", "value")
+    value: str
+    reason: str
+    ttl: float
+    ended: bool
+
+
 class TimeoutOverrun(Event):
     """A sync function ended ``overrun`` seconds after its time-out; its result was returned."""
 

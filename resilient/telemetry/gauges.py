@@ -98,6 +98,10 @@ def _pinned() -> Iterator[Reading]:
         yield float(CENTER.status().pinned is not None), {}
 
 
+def _overrides() -> Iterator[Reading]:
+    yield float(len(CENTER.status().overrides)), {}
+
+
 CONFIG = (
     ("resilient.config.state", "1", "One series per state of the config document", _config_state),
     (
@@ -113,6 +117,7 @@ CONFIG = (
         _emergency_values,
     ),
     ("resilient.config.pinned", "1", "1 while a person has an older document in force", _pinned),
+    ("resilient.config.overrides", "{value}", "Values that persons have set in this process", _overrides),
     ("resilient.config.generation.info", "1", "1 for the document in force", _config_generation),
 )
 """The gauges of the config document: name, unit, description, how to read it."""
