@@ -1,4 +1,5 @@
-"""What persons have to say about which document is in force: the older ones that one may go back to, and pins."""
+"""What persons have to say about which document is in force: the older ones that one may go back to, and pins;
+and which has to wait because they come too fast."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from typing import NamedTuple
 
 from ..core.clock import Clock
 from ..core.errors import ConfigError
+from .damper import Damper
+from .snapshot import Snapshot
 from .source import Files
 
 MOST_GOOD = 5
@@ -49,18 +52,45 @@ class Control:
 
     Attributes:
         pin: the one in force.
+        damper: tells whether documents come too fast.
+        waiting: what is to be applied as soon as that is allowed.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.pin: Pin | None = None
+        self.damper = Damper()
+        self.waiting: Files | None = None
+        self._came: str | None = None  # the digest of the last good content
         self._clock = clock
         self._good: deque[Good] = deque(maxlen=MOST_GOOD)  # the last one was not pinned
 
     def entered(self, files: Files, generation: int, /) -> None:
         """A document that no person chose is in force."""
-        self.pin = None
+        self.pin = self.waiting = None
+        self.damper.applied(self._clock.monotonic())
         if not self._good or self._good[-1].files.digest != files.digest:
             self._good.append(Good(files, generation))
+
+    def came(self, digest: str, /) -> None:
+        """Good content is there; told at every look, if need be."""
+        if digest != self._came:
+            self._came = digest
+            self.damper.arrived(self._clock.monotonic())
+
+    def holds(self, files: Files, before: Snapshot | None, after: Snapshot, /) -> bool:
+        """Whether ``after`` has to wait. What only takes load off never does."""
+        self.came(files.digest)
+        waits = self.damper.wait(self._clock.monotonic()) > 0
+        if not waits or before is None or only_degrades(before, after):
+            return False
+        self.waiting = files
+        return True
+
+    def due(self, there: str | None, /) -> Files | None:
+        """What has waited long enough, if it is still ``there``."""
+        if self.waiting is not None and self.waiting.digest != there:
+            self.waiting = None
+        return None if self.damper.wait(self._clock.monotonic()) else self.waiting
 
     def older(self, n: int, /) -> Good:
         """The n-th good one before the one in force.
@@ -77,6 +107,9 @@ class Control:
     def go_back(self, n: int, ttl: float, reason: str, /) -> None:
         """The n-th good one before is in force. Those after it are left behind."""
         behind = {self._good.pop().files.digest for _ in range(n)}
+        if self.waiting is not None:
+            behind.add(self.waiting.digest)
+            self.waiting = None
         if self.pin is not None:
             behind |= self.pin.rejected
         older = self._good[-1]
@@ -115,3 +148,26 @@ class Order:
             self._action()
         except Exception as exc:
             self.error = exc
+
+
+def only_degrades(before: Snapshot, after: Snapshot, /) -> bool:
+    """Whether a document only takes load off: a level that rises, features that are switched down, breakers that are
+    forced open."""
+    old, new = numbers_of(before), numbers_of(after)
+    if not old.keys() <= new.keys():
+        return False
+    for path, value in new.items():
+        if old.get(path) != value and not (path.endswith("breaker.state") and value == "forced_open"):
+            return False
+    parts = {section.keys: part for section, part in before.parts}
+    return all(section.degrades(parts[section.keys], part) for section, part in after.parts)
+
+
+def numbers_of(snapshot: Snapshot, /) -> dict[str, object]:
+    """What it says of policies, by path."""
+    return {
+        f"{target}.{kind}.{leaf}": value
+        for target, kinds in snapshot.targets.items()
+        for kind, said in kinds.items()
+        for leaf, value in said.values.items()
+    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..core.clock import Clock
 from ..core.errors import ConfigError, DocumentError
-from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit
+from ..core.events import RUNTIME, ConfigApplied, ConfigFlapping, ConfigRecovered, ConfigRejected, Event, emit
 from ..core.log import INFO, WARNING, write
 from .control import Pin
 from .records import RECOVERED, REJECTED, ROLLED_BACK, Change, History
@@ -45,6 +45,7 @@ class Status:
             None before the first.
         emergency: how the emergency document stands; None where none is followed.
         pinned: the older document that a person put in force; None: nobody did.
+        flapping: whether documents come so fast that they are held back.
         overrides: what persons set in this process, for a time; of two of one key the last holds.
     """
 
@@ -56,6 +57,7 @@ class Status:
     source: str | None = None
     emergency: Status | None = None
     pinned: Pin | None = None
+    flapping: bool = False
     overrides: tuple[Override, ...] = ()
 
 
@@ -268,6 +270,16 @@ class Feed:
                 f"config: {self} is mounted by subPath or as a single file, and no change will ever be seen; mount the "
                 "whole volume on a directory, and name that directory, or the file in it",
             )
+
+    def damp(self, *, on: bool) -> None:
+        """Documents come too fast from now on, or not any more."""
+        said = (
+            "changes too often: from now on the latest is applied every ten seconds"
+            if on
+            else "is calm again"
+        )
+        event = ConfigFlapping("config", str(self), generation=self.status.generation, on=on)
+        self._tell(WARNING if on else INFO, f"{self} {said}", event)
 
     @staticmethod
     def _tell(level: int, text: str, event: Event) -> None:

@@ -130,7 +130,7 @@ class Loader:
     @property
     def status(self) -> Status:
         """How it stands."""
-        status = replace(self._main.status, pinned=self._control.pin)
+        status = replace(self._main.status, pinned=self._control.pin, flapping=self._control.damper.flapping)
         if self._emergency is not None:
             status = replace(status, emergency=self._emergency.status)
         return replace(status, state=FAILED) if self.failed and not status.generation else status
@@ -266,19 +266,27 @@ class Loader:
         for feed in self._feeds:
             files = feed.look(hurry=hurry)
             if files is not None:
-                self._take(feed, files)
+                self._take(feed, files, hurry=hurry)
                 feed.dealt_with()
-            self._see_pin()
+            if feed is self._main:
+                self._see_what_is_there()
             if self._main.good is None and not self._stood_in:
                 self._stand_in()
                 self._stood_in = True
         self._tell_followers()
 
-    def _see_pin(self) -> None:
-        """Where what is pinned is what is there, nothing is pinned any more."""
-        pin, main = self._control.pin, self._main
-        if pin is not None and main.good is not None and main.there == main.good.digest:
-            self._control.entered(main.good, main.status.generation)
+    def _see_what_is_there(self) -> None:
+        """What is there may be what is in force; or may have waited long enough."""
+        control, main = self._control, self._main
+        if main.good is not None and main.there == main.good.digest:
+            control.came(main.there)
+            if control.pin is not None:
+                control.entered(main.good, main.status.generation)
+        waiting = control.due(main.there)
+        if waiting is not None:
+            self._take(main, waiting)
+        if control.damper.look(self._clock.monotonic()):
+            main.damp(on=control.damper.flapping)
 
     def rollback(self, n: int, ttl: float, reason: str) -> None:
         """Put the n-th good document before this one in force, for a time. In the thread that looks.
@@ -324,7 +332,15 @@ class Loader:
             except ConfigError as exc:
                 write(WARNING, f"config: the bundled document {self._bundled} is not used: {exc}")
 
-    def _take(self, feed: Feed, files: Files, source: str = DOCUMENT, of: str | None = None) -> None:
+    def _take(
+        self,
+        feed: Feed,
+        files: Files,
+        source: str = DOCUMENT,
+        of: str | None = None,
+        *,
+        hurry: bool = False,
+    ) -> None:
         pin = self._control.pin
         if feed is self._main and pin is not None and files.digest in pin.rejected:
             feed.recover()
@@ -339,7 +355,8 @@ class Loader:
             write(ERROR, "config: a fault of this library, not of the document", exc_info=True)
             problem = _fault(exc)
         else:
-            if not self.dropped:
+            held = feed is self._main and self._control.holds(files, self.snapshot, snapshot)
+            if not self.dropped and (hurry or not held):
                 self._publish(snapshot, feed, files, began, source, of)
             return
         if source == DOCUMENT:

@@ -31,6 +31,7 @@ class Section(NamedTuple):
         nothing: what is published when no document is followed any more.
         items: what it says, by path, such as ``flags.search``.
         test: uses all of it once, as calls will; what it raises keeps the document out.
+        degrades: whether the second of two only takes load off, beside the first: that is never held back.
     """
 
     keys: frozenset[str]
@@ -40,3 +41,4 @@ class Section(NamedTuple):
     nothing: Any = None
     items: Callable[[Any], Mapping[str, Item]] = lambda part: {}
     test: Callable[[Any], None] = lambda part: None
+    degrades: Callable[[Any, Any], bool] = lambda before, after: bool(before == after)

@@ -50,8 +50,28 @@ def _test(flags: Flags) -> None:
             flag.rule.variant({}, flags.level)
 
 
+def _degrades(before: Flags, after: Flags) -> bool:
+    """Whether each feature is what it was, or further down, and the level no lower."""
+    if after.level < before.level or before.flags.keys() != after.flags.keys():
+        return False
+    if any(before.flags[key].rule != flag.rule for key, flag in after.flags.items()):
+        return False
+    pairs = ((old, after.table[key]) for key, old in before.table.items())
+    return all(
+        new == old or (new.level or 0) > (old.level or 0) or (old.enabled and not new.enabled)
+        for old, new in pairs
+    )
+
+
 SECTIONS: tuple[Section, ...] = (
     Section(
-        frozenset({"flags", "$evaluators", "degradation"}), _flags, publish, _schema, NOTHING, _items, _test
+        frozenset({"flags", "$evaluators", "degradation"}),
+        _flags,
+        publish,
+        _schema,
+        NOTHING,
+        _items,
+        _test,
+        _degrades,
     ),
 )

@@ -258,6 +258,17 @@ class ConfigRecovered(Event):
     generation: int
 
 
+class ConfigFlapping(Event):
+    """Documents come too fast, so that one in ten seconds is applied; or (``on`` is False) not any more.
+
+    ``operation`` is the directory or file; ``generation`` is in force."""
+
+    name = "resilient.config.flapping"
+    __slots__ = ("generation", "on")
+    generation: int
+    on: bool
+
+
 class ConfigOverridden(Event):
     """A person set a number of ``dependency`` in this process, for ``ttl`` seconds; or (``ended``) it is over.
 

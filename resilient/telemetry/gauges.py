@@ -98,6 +98,11 @@ def _pinned() -> Iterator[Reading]:
         yield float(CENTER.status().pinned is not None), {}
 
 
+def _flapping() -> Iterator[Reading]:
+    if CENTER.status().generation:
+        yield float(CENTER.status().flapping), {}
+
+
 def _overrides() -> Iterator[Reading]:
     yield float(len(CENTER.status().overrides)), {}
 
@@ -117,6 +122,7 @@ CONFIG = (
         _emergency_values,
     ),
     ("resilient.config.pinned", "1", "1 while a person has an older document in force", _pinned),
+    ("resilient.config.flapping", "1", "1 while documents come so fast that they are held back", _flapping),
     ("resilient.config.overrides", "{value}", "Values that persons have set in this process", _overrides),
     ("resilient.config.generation.info", "1", "1 for the document in force", _config_generation),
 )

@@ -149,12 +149,12 @@ def test_one_goes_further_back_step_by_step_or_at_once(kit: Told) -> None:
 
 
 def test_a_process_holds_five_documents(kit: Told) -> None:
-    for n in range(1, 9):
+    for n in range(1, 7):
         kit.say(attempts(n))
     with pytest.raises(ConfigError, match=f"of older documents of this process there are {MOST_GOOD - 1}"):
         back(kit, MOST_GOOD)
     back(kit, MOST_GOOD - 1)
-    assert kit.attempts == 9 - MOST_GOOD
+    assert kit.attempts == 7 - MOST_GOOD
 
 
 def test_while_the_directory_is_broken_it_stays_so_told(kit: Told) -> None:

@@ -72,5 +72,5 @@ def test_what_is_told_twice_changes_nothing() -> None:
     document = said(1, breaker={"consecutive": 5}, ratelimit={"rate": "20/hour"}, bulkhead={"limit": 4})
     live.apply(document)
     before = (breaker.totals(), limit.available(), bulkhead.in_flight)
-    assert live.apply(document, surely=True) == 0
+    assert live.apply(document, surely=True) == ()
     assert (breaker.totals(), limit.available(), bulkhead.in_flight) == before
