@@ -25,6 +25,7 @@ from ..policies.retry import RetryOptions
 from ..policies.timeout import TimeoutOptions
 
 ForcedState = Literal["forced_open", "disabled", "observe"]
+Suspended = Literal["disabled", "observe"]
 
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 DURATION = rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?(?:{_NUMBER}us)?"
@@ -83,17 +84,23 @@ def leaves() -> Mapping[str, Leaves]:
     """All that may be said of a policy, by its kind."""
     seconds = _numbers(TimeoutOptions)["seconds"]
     jitter = Leaf(Jitter, f"one of {', '.join(JITTERS)}")
-    state = Leaf(ForcedState | None, "one of forced_open, disabled, observe, or null")
+    forced = Leaf(ForcedState | None, "one of forced_open, disabled, observe, or null")
+    state = Leaf(Suspended | None, "one of disabled, observe, or null")
     return {
         "timeout": {"total": seconds, "attempt": seconds},
         "retry": {
             **_numbers(RetryOptions),
             "wait": {**_numbers(Backoff), "jitter": jitter},
             "budget": _numbers(BudgetOptions),
+            "state": state,
         },
-        "breaker": {**_numbers(CircuitBreakerOptions), "state": state},
-        "ratelimit": {**_numbers(RateLimitOptions), "rate": Leaf(RateText, "a rate, such as 200/second")},
-        "bulkhead": _numbers(BulkheadOptions),
+        "breaker": {**_numbers(CircuitBreakerOptions), "state": forced},
+        "ratelimit": {
+            **_numbers(RateLimitOptions),
+            "rate": Leaf(RateText, "a rate, such as 200/second"),
+            "state": state,
+        },
+        "bulkhead": {**_numbers(BulkheadOptions), "state": state},
     }
 
 

@@ -144,6 +144,15 @@ class Rejection(Event):
     reason: str
 
 
+class RejectionObserved(Event):
+    """A policy whose state is ``observe`` would have said no, and the call went on. As `Rejection`."""
+
+    name = "resilient.rejection.observed"
+    __slots__ = ("by", "reason")
+    by: str
+    reason: str
+
+
 class Waited(Event):
     """A call waited ``duration`` seconds for admission by ``kind``, and got in or not."""
 
