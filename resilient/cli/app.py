@@ -113,6 +113,12 @@ def check(
             "--emergency", metavar="PATH", help="An emergency document that is to stand above each."
         ),
     ] = None,
+    after: Annotated[
+        Path | None,
+        typer.Option(
+            "--after", metavar="PATH", help="The document that is in force now, and that each is to follow."
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="What is doubtful is an error, too.")] = False,
     as_json: JSON = False,
 ) -> None:
@@ -127,7 +133,11 @@ def check(
     if emergency is not None:
         first, above = documents.check_emergency(emergency)
         checked.append(first)
-    checked += [documents.check(path, busy, emergency=above) for path in files]
+    try:
+        before = None if after is None else documents.in_force(after)
+    except ConfigError as exc:
+        _refuse(f"--after: {exc}")
+    checked += [documents.check(path, busy, emergency=above, after=before) for path in files]
     good = all(each.good and not (strict and each.problems) for each in checked)
     if as_json:
         _print_json({"ok": good, "documents": [asdict(each) for each in checked]})

@@ -11,17 +11,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..config.document import Pointer, parse
+from ..config.decode import placed
+from ..config.document import Document, Pointer, parse
 from ..config.emergency import read_emergency
 from ..config.environment import Environment, read_environment
-from ..config.live import Live, find_leaf
-from ..config.loader import snapshot_of
+from ..config.guard import guard
+from ..config.live import Live
+from ..config.numbers import find_leaf
 from ..config.sections import SECTIONS
-from ..config.snapshot import Snapshot
+from ..config.selftest import try_out
+from ..config.snapshot import Snapshot, snapshot_of
 from ..config.source import MOST_BYTES, SUFFIXES, Directory, Files, Missing
 from ..core.errors import ConfigError, DocumentError
 from ..core.pipeline import Pipeline
 from ..core.registry import Registry
+from ..flags.document import parse_flags
 from ..flags.snapshot import Flags
 from ..presets import standard
 from .lint import Worst, of_document
@@ -134,6 +138,23 @@ def check_emergency(path: Path) -> tuple[Checked, Files | None]:
     return Checked(str(path), len(said.targets), 0, ()), files
 
 
+def _guard(before: Snapshot, after: Snapshot, document: Document) -> None:
+    try:
+        parse_flags(document.tree, before=_flags(before))
+    except DocumentError as exc:
+        raise placed(exc, document) from exc
+    guard(before, after, ())
+
+
+def in_force(path: Path) -> Snapshot:
+    """A document that services have.
+
+    Raises:
+        ConfigError: it is none, or no good one.
+    """
+    return snapshot_of(files_at(path), SECTIONS)
+
+
 def _refused(exc: ConfigError, path: Path) -> Checked:
     if isinstance(exc, DocumentError):
         return Checked(str(path), 0, 0, tuple(_problem(each, path) for each in exc.problems or (exc,)))
@@ -145,6 +166,7 @@ def check(
     utilisation: Mapping[str, float] = MappingProxyType({}),
     today: datetime.date | None = None,
     emergency: Files | None = None,
+    after: Snapshot | None = None,
 ) -> Checked:
     """Whether a service would take a document, and what is doubtful in it; raises nothing.
 
@@ -152,16 +174,20 @@ def check(
         utilisation: of the callees in a usual hour, 0 to 1, by dependency; ``*`` is all others.
         today: None: by the clock.
         emergency: a good emergency document that stands above it.
+        after: what it is to follow, in a service that has that in force.
     """
     try:
         files = files_at(path)
-        snapshot, tree = snapshot_of(files, SECTIONS, emergency=emergency), parse(files).tree
+        snapshot, document = snapshot_of(files, SECTIONS, emergency=emergency), parse(files)
+        try_out(snapshot, lambda _: None)
+        if after is not None:
+            _guard(after, snapshot, document)
     except ConfigError as exc:
         return _refused(exc, path)
     unfit = {name: problem for name in snapshot.targets if (problem := _unfit(name, snapshot, path))}
     fit = {name: said for name, said in snapshot.targets.items() if name not in unfit}
     today = datetime.datetime.now(tz=datetime.UTC).date() if today is None else today
-    worst, doubts = of_document(snapshot, fit, tree, utilisation, today, _live)
+    worst, doubts = of_document(snapshot, fit, document.tree, utilisation, today, _live)
     places = snapshot.sources.places([doubt.pointer for doubt in doubts])
     problems = [
         *unfit.values(),

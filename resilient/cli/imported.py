@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ..config.decode import flat_leaves, parse_duration, value_of
+from ..config.leaves import flat_leaves, parse_duration, value_of
 from ..core.errors import ConfigError
 
 MOST_BYTES = 4 * 1024 * 1024

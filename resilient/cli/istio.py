@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config.decode import parse_duration
+from ..config.leaves import parse_duration
 from .imported import Given, Made, Reader
 
 _PENDING = "1s"

@@ -1,4 +1,5 @@
-"""What the process is told from outside: `load`, `status` and `explain` for the config document.
+"""What the process is told from outside: `load`, `status`, `history` and `explain` for the config
+document, and what a person does in one process: `override`, `rollback`.
 
 Guide: ``docs/config.md``. Names are imported when they are first used."""
 
@@ -7,14 +8,26 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .center import explain as explain
+    from .center import history as history
     from .center import load as load
     from .center import status as status
+    from .control import Pin as Pin
     from .feed import Status as Status
     from .live import Explanation as Explanation
+    from .overrides import Override as Override
     from .push import Source as Source
+    from .records import Change as Change
+    from .records import Difference as Difference
+    from .steering import override as override
+    from .steering import rollback as rollback
+    from .steering import unpin as unpin
 
 _HOMES = {
-    "center": ("explain", "load", "status"),
+    "center": ("explain", "history", "load", "status"),
+    "control": ("Pin",),
+    "overrides": ("Override",),
+    "steering": ("override", "rollback", "unpin"),
+    "records": ("Change", "Difference"),
     "live": ("Explanation",),
     "feed": ("Status",),
     "push": ("Source",),

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..core.clock import SYSTEM_CLOCK
@@ -17,12 +18,17 @@ from ..core.forks import tell_after_fork
 from ..core.options import Rule
 from ..core.registry import REGISTRY
 from .followed import Followed
+from .records import Change, History
 
 if TYPE_CHECKING:
-    from .decode import Section
     from .feed import Status
     from .live import Explanation, Live
     from .loader import Loader
+    from .overrides import Overrides
+    from .section import Section
+
+_STEERING = 10.0
+"""Seconds that the thread which looks may take until it does what a person wants."""
 
 _TIMEOUT = Rule(above=0, high=86_400, unit="seconds")
 
@@ -33,14 +39,20 @@ PREFIX = "RESILIENT__"
 
 class Center:
     """Follows one config document, and one for emergencies. Thread-safe; nothing is started before the first call of a
-    pipeline."""
+    pipeline.
+
+    Attributes:
+        history: what became of them.
+    """
 
     def __init__(self) -> None:
+        self.history = History()
         self._lock = threading.RLock()
         self._configured = Followed()  # guarded by _lock
         self._loader: Loader | None = None  # guarded by _lock
         self._loads: Followed | None = None  # what the loader does; guarded by _lock
         self._live: Live | None = None  # guarded by _lock
+        self._overrides: Overrides | None = None  # guarded by _lock
         self._variables: dict[str, str] | None = (
             None  # those of the environment that were read; guarded by _lock
         )
@@ -52,6 +64,8 @@ class Center:
         self._lock = threading.RLock()
         if self._loader is not None:
             self._loader.after_fork()
+        if self._overrides is not None:
+            self._overrides.after_fork()
         self.arm()
 
     @property
@@ -124,15 +138,29 @@ class Center:
         """Have the first call start the looking."""
         with self._lock:
             waiting = self._loader is None or self._loader.asleep
-        if waiting and self.followed.anything:
+            ending = self._sleeping() is not None
+        if ending or (waiting and self.followed.anything):
             RUNTIME.change(pending=self.first_call)
+
+    def _sleeping(self) -> Overrides | None:
+        """Overrides that nobody would end: this process is a child, or the thread ended. Under the lock."""
+        found = self._overrides
+        return found if found is not None and found.asleep and found.all else None
 
     def first_call(self) -> None:
         """A pipeline is called: start, unless that has just failed."""
         if SYSTEM_CLOCK.monotonic() < self._again_at:
             self.arm()
-        else:
-            self.start()
+            return
+        with self._lock:
+            overrides = self._sleeping()
+        if overrides is not None:
+            from ..discovery.refresher import REFRESHER
+
+            if REFRESHER.watch(overrides):
+                self._again_at = SYSTEM_CLOCK.monotonic() + 1.0
+                self.arm()
+        self.start()
 
     def start(self) -> Loader | None:
         """Look from now on, in the refresher's thread; None where there is nothing to look for.
@@ -161,6 +189,7 @@ class Center:
                     bundled=followed.bundled,
                     cache=followed.cache,
                     source=followed.source,
+                    history=self.history,
                 )
                 self._loads = followed
         if loader.asleep and REFRESHER.watch(loader):
@@ -235,8 +264,21 @@ class Center:
         from .feed import Status
 
         with self._lock:
-            loader = self._loader
-        return Status() if loader is None else loader.status
+            loader, overrides = self._loader, self._overrides
+        status = Status() if loader is None else loader.status
+        return replace(status, overrides=overrides.all) if overrides is not None else status
+
+    @property
+    def overrides(self) -> Overrides:
+        """Those of this process."""
+        from ..discovery.refresher import REFRESHER
+        from .overrides import Overrides
+
+        live, _ = self._prepare()
+        with self._lock:
+            if self._overrides is None:
+                self._overrides = Overrides(live, self.history, REFRESHER, ended=self.arm)
+            return self._overrides
 
     @property
     def emergency_values(self) -> int | None:
@@ -249,12 +291,40 @@ class Center:
         said = snapshot.emergency
         return said.values if snapshot.waits is None else said.values - len(said.over)
 
+    def steer(self, what: str, action: Callable[[Loader], None]) -> Status:
+        """Have the thread that looks do something, and wait for it.
+
+        Raises:
+            ConfigError: it could not be done, or not in time.
+        """
+        loader = self.start()
+        if loader is None or loader.snapshot is None or not loader.status.generation:
+            raise ConfigError(
+                f"{what}: no config document is in force in this process; see resilient.config.status()"
+            )
+        from ..discovery.refresher import REFRESHER
+
+        order = loader.order(lambda: action(loader))
+        until = SYSTEM_CLOCK.monotonic() + _STEERING
+        REFRESHER.wake()
+        while not order.done.wait(0.01 if loader.asleep else _STEERING):
+            if SYSTEM_CLOCK.monotonic() >= until:
+                order.withdraw()
+                raise ConfigError(f"{what}: {loader} could not be looked at within {_STEERING:g} s")
+            loader.look_here()  # no thread can be started
+        if order.error is not None:
+            raise order.error
+        return self.status()
+
     def explain(self, key: str) -> Explanation:
         from .live import Live
+        from .numbers import DOCUMENT
 
         with self._lock:
             live = self._live
-        return (live or Live()).explain(key)
+        found = (live or Live()).explain(key)
+        pin = self.status().pinned
+        return replace(found, pinned=pin.reason) if pin is not None and found.layer == DOCUMENT else found
 
 
 def _variables() -> dict[str, str]:
@@ -305,3 +375,11 @@ def explain(key: str, /) -> Explanation:
         ledger.retry.attempts = 2 (from the code)
     """
     return CENTER.explain(key)
+
+
+def history() -> tuple[Change, ...]:
+    """What became of the configuration of this process: the last fifty changes, the oldest first.
+
+    One for each document that was applied or refused. Never raises; thread-safe.
+    """
+    return CENTER.history.changes()

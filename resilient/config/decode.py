@@ -6,41 +6,34 @@ the same names and rules. Functions, exceptions and whatever else says what a ca
 from __future__ import annotations
 
 import difflib
-import json
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from functools import cache
-from typing import Any, Literal, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
+from typing import Any
 
-import msgspec
-
-from ..core.backoff import JITTERS, Backoff, Jitter
-from ..core.budget import BudgetOptions
-from ..core.errors import DocumentError, PolicyError
-from ..core.options import Options, Rule
+from ..core.errors import DocumentError
+from ..core.options import Options
 from ..policies.breaker import CircuitBreakerOptions
 from ..policies.bulkhead import BulkheadOptions
 from ..policies.ratelimit import RateLimitOptions
-from ..policies.ratelimit.options import parse_rate
 from ..policies.retry import RetryOptions
 from ..policies.timeout import TimeoutOptions
 from .document import Document, Pointer
+from .leaves import Leaf, Leaves, leaves, short, value_of
+from .section import Section
+from .snapshot import Noted
 
 MOST_PROBLEMS = 50
-_LONGEST_VERSION = 100
+LONGEST_WORD = 100
+_WORDS = {"version": "2026-11-10.1", "changedBy": "alice", "ticket": "CHG-4711"}
+"""What of ``metadata`` is told with a change, with an example of each."""
+
+ALLOW = "allowMassChange"
+"""Of ``metadata``: the ticket by which a document may take away or change most of what there was."""
+
 _SHOWN = 20
 """Names that are told where none is similar."""
 _MOST_NAMES = 300
 """Among more a similar one is not looked for: it would take a second, for each that is wrong."""
-
-ForcedState = Literal["forced_open", "disabled", "observe"]
-
-_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
-DURATION = rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?(?:{_NUMBER}us)?"
-_DURATION = re.compile(DURATION)
-_IN_ONE = (1 / 3_600, 1 / 60, 1, 1_000, 1_000_000)
-"""Of each unit, in a second."""
 
 
 class Said:
@@ -83,88 +76,6 @@ Named = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """The named policies, by kind."""
 
 
-class Section(NamedTuple):
-    """A part of the document that others understand.
-
-    Attributes:
-        keys: its keys at the top level.
-        parse: makes something of the whole tree; raises `DocumentError`.
-        publish: is handed that, once the document is in force.
-        schema: gives the JSON Schema of each key.
-        nothing: what is published when no document is followed any more.
-    """
-
-    keys: frozenset[str]
-    parse: Callable[[dict[str, Any]], Any]
-    publish: Callable[[Any], None]
-    schema: Callable[[], dict[str, Any]] = dict
-    nothing: Any = None
-
-
-class Duration(float):
-    """Seconds, written with a unit: ``1h2m3.5s``, ``250ms``."""
-
-
-class RateText(str):
-    """A rate in the notation of `limits`: ``200/second``."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A key that has a value.
-
-    Attributes:
-        type: what msgspec makes of the value.
-        wanted: what it must be, for the reader.
-        rule: its range, where it is a number.
-        example: a value to write instead, where there is a usual one.
-    """
-
-    type: Any
-    wanted: str
-    rule: Rule | None = None
-    example: str = ""
-
-
-Leaves = Mapping[str, "Leaf | Leaves"]
-
-
-def _numbers(options: type[Options]) -> dict[str, Leaf | Leaves]:
-    """The fields of an options dataclass that have a rule."""
-    found: dict[str, Leaf | Leaves] = {}
-    for each in fields(options):
-        rule: Rule | None = each.metadata.get("rule")
-        if rule is not None:
-            kind: Any = Duration if rule.unit == "seconds" else int if rule.integer else float
-            wanted = str(rule).replace("None", "null")
-            wanted = wanted.replace("a number (seconds)", "a duration with its unit, such as 250ms or 1m30s")
-            default = "" if each.default is None else f"{each.default:{'d' if rule.integer else 'g'}}"
-            example = f"{default}s" if kind is Duration and default else default
-            found[each.name] = Leaf(kind | None if rule.optional else kind, wanted, rule, example)
-    return found
-
-
-@cache
-def leaves() -> Mapping[str, Leaves]:
-    """All that may be said of a policy, by its kind."""
-    seconds = _numbers(TimeoutOptions)["seconds"]
-    jitter = Leaf(Jitter, f"one of {', '.join(JITTERS)}")
-    state = Leaf(ForcedState | None, "one of forced_open, disabled, observe, or null")
-    return {
-        "timeout": {"total": seconds, "attempt": seconds},
-        "retry": {
-            **_numbers(RetryOptions),
-            "wait": {**_numbers(Backoff), "jitter": jitter},
-            "budget": _numbers(BudgetOptions),
-        },
-        "breaker": {**_numbers(CircuitBreakerOptions), "state": state},
-        "ratelimit": {**_numbers(RateLimitOptions), "rate": Leaf(RateText, "a rate, such as 200/second")},
-        "bulkhead": _numbers(BulkheadOptions),
-    }
-
-
 _IN_CODE: Mapping[str, type[Options]] = {
     "retry": RetryOptions,
     "breaker": CircuitBreakerOptions,
@@ -192,46 +103,6 @@ _NOT_THERE = {
 """Parts of the format that are refused by name where nobody understands them."""
 
 
-@cache
-def flat_leaves() -> Mapping[str, Leaf]:
-    """The same by their whole names, such as ``retry.wait.base``."""
-
-    def flat(known: Leaves, before: str) -> Iterator[tuple[str, Leaf]]:
-        for name, each in known.items():
-            if isinstance(each, Leaf):
-                yield before + name, each
-            else:
-                yield from flat(each, f"{before}{name}.")
-
-    return dict(flat(leaves(), ""))
-
-
-def parse_duration(text: Any, /) -> float:
-    """Seconds from ``1h2m3.5s``, ``250ms``, ``0s``.
-
-    Raises:
-        ValueError: it is not written so; a number needs its unit.
-    """
-    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
-    if match is None:
-        raise ValueError("no duration")
-    return sum(
-        float(number) / in_one
-        for number, in_one in zip(match.groups(), _IN_ONE, strict=True)
-        if number is not None
-    )
-
-
-def _made(kind: type, value: Any) -> Any:
-    """For msgspec: a value of a type that it does not know."""
-    if kind is Duration:
-        return Duration(parse_duration(value))
-    if not isinstance(value, str):
-        raise ValueError("no text")
-    parse_rate(value)
-    return RateText(value)
-
-
 def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Target]:
     """What the document says of each dependency.
 
@@ -248,7 +119,7 @@ def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Ta
             decoder.refuse(f"{_NOT_THERE[key]} not supported by this version; remove it", (key,))
         elif key not in known:
             decoder.unknown((key,), known)
-    decoder.version()
+    decoder.metadata()
     targets = decoder.targets()
     decoder.done()
     return targets
@@ -278,6 +149,19 @@ def placed(
         )
 
     return made(error, tuple(made(each) for each in error.problems))
+
+
+def noted_in(document: Document, /) -> Noted:
+    """What its ``metadata`` notes, once that was decoded."""
+    metadata = document.tree.get("metadata", {})
+    words = (metadata.get(key) for key in (*_WORDS, ALLOW))
+    return Noted(*(None if word is None else str(word) for word in words))
+
+
+def _is_word(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.isprintable() and len(value) <= LONGEST_WORD
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 class _Decoder:
@@ -325,21 +209,25 @@ class _Decoder:
             found = found[step]
         if isinstance(found, dict):
             return found
-        self.refuse(f"{_short(found)} must be a mapping", pointer)
+        self.refuse(f"{short(found)} must be a mapping", pointer)
         return {}
 
-    def version(self) -> None:
-        """It is shown, in metrics too: no more than a word."""
-        given = self.mapping(("metadata",)).get("version")
-        if isinstance(given, str):
-            good = given.isprintable() and len(given) <= _LONGEST_VERSION
-        else:
-            good = given is None or (isinstance(given, (int, float)) and not isinstance(given, bool))
-        if not good:
+    def metadata(self) -> None:
+        """What is shown, in metrics too, is no more than a word."""
+        given = self.mapping(("metadata",))
+        for key, example in _WORDS.items():
+            if not _is_word(given.get(key)):
+                self.refuse(
+                    f"{short(given[key])} must be a printable text of at most {LONGEST_WORD} characters, or a number; "
+                    f'write {key}: "{example}"',
+                    ("metadata", key),
+                )
+        ticket = given.get(ALLOW, "-")
+        if not isinstance(ticket, str) or not ticket.strip() or not _is_word(ticket):
             self.refuse(
-                f"{_short(given)} must be a printable text of at most {_LONGEST_VERSION} characters, or a number; "
-                'write version: "2026-11-10.1"',
-                ("metadata", "version"),
+                f"{short(ticket)} must be the ticket that says why so much may change; write {ALLOW}: "
+                f'"{_WORDS["ticket"]}"',
+                ("metadata", ALLOW),
             )
 
     def targets(self) -> dict[str, Target]:
@@ -391,7 +279,7 @@ class _Decoder:
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         known = f"there are {', '.join(names[:_SHOWN])}{more}" if names else "there is none"
         self.refuse(
-            f"{_short(name)} is no name in resiliency.policies.{kind}; "
+            f"{short(name)} is no name in resiliency.policies.{kind}; "
             + (f"write {close[0]}" if close else known),
             at,
             suggestion=close[0] if close else None,
@@ -430,36 +318,3 @@ class _Decoder:
         except ValueError as exc:
             instead = f"; write {pointer[-1]}: {leaf.example}" if leaf.example else ""
             self.refuse(f"{exc}{instead}", pointer)
-
-
-def value_of(leaf: Leaf, value: Any, /, *, text: bool = False) -> Any:
-    """What stands for a leaf, as the options take it.
-
-    Args:
-        value: from the document.
-        text: whether it is from where all is text: ``"3"`` and ``"null"`` are what they would be in the document.
-
-    Raises:
-        ValueError: it is nothing for this leaf; says what is.
-    """
-    try:
-        given = None if text and value == "null" else value
-        made = msgspec.convert(given, leaf.type, strict=not text, dec_hook=_made)
-    except PolicyError as exc:  # of a rate
-        raise ValueError(str(exc.args[0]).removeprefix("RateLimit: ")) from None
-    except (msgspec.ValidationError, ValueError):
-        made = _WRONG
-    if made is _WRONG or (leaf.rule is not None and not leaf.rule.allows(made)):
-        raise ValueError(f"{_short(value)} must be {leaf.wanted}")
-    if isinstance(made, Duration):
-        return float(made)
-    return value if leaf.type is RateText else made
-
-
-_WRONG: Any = object()
-
-
-def _short(value: Any) -> str:
-    """A value as the document writes it, not longer than a line."""
-    said = json.dumps(value, ensure_ascii=False)
-    return said if len(said) <= 60 else f"{said[:57]}..."

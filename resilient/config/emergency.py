@@ -9,8 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..core.errors import DocumentError
-from .decode import Section, Target, decode, placed
-from .document import Document, Pointer, Sources, parse
+from .decode import Target, decode, noted_in, placed
+from .document import Pointer, Sources, parse
+from .guard import refuse_too_many
+from .section import Section
+from .snapshot import Noted
 from .source import Files
 
 MAY = "degradation.level, plans.<name>.active, and numbers in resiliency.targets"
@@ -25,7 +28,7 @@ class Emergency(NamedTuple):
     Attributes:
         targets: of each dependency.
         over: what stands above the same places of the config document.
-        version: ``metadata.version``.
+        noted: what it notes of itself.
         digest: of the content.
         values: how many it says.
         sources: tells file and line.
@@ -33,7 +36,7 @@ class Emergency(NamedTuple):
 
     targets: Mapping[str, Target]
     over: Mapping[Pointer, Any]
-    version: str | None
+    noted: Noted
     digest: str
     values: int
     sources: Sources
@@ -46,6 +49,7 @@ def read_emergency(files: Files, sections: Iterable[Section], /) -> Emergency:
         DocumentError: with all that is wrong, each with file and line.
     """
     document = parse(files)
+    refuse_too_many(document)
     read = _Reader(document.tree)
     keys = frozenset[str]().union(*(each.keys for each in sections))
     over = read.over(keys)
@@ -61,17 +65,11 @@ def read_emergency(files: Files, sections: Iterable[Section], /) -> Emergency:
     }
     targets = decode(document._replace(tree=rest))
     values = len(over) + _leaves(rest.get("resiliency", {}))
-    return Emergency(targets, over, version_of(document), document.digest, values, document.sources)
+    return Emergency(targets, over, noted_in(document), document.digest, values, document.sources)
 
 
 def _leaves(tree: Any) -> int:
     return sum(map(_leaves, tree.values())) if isinstance(tree, dict) else 1
-
-
-def version_of(document: Document, /) -> str | None:
-    """``metadata.version``, as it is shown; once the document is known to be good."""
-    version = document.tree.get("metadata", {}).get("version")
-    return None if version is None else str(version)
 
 
 def laid_over(tree: dict[str, Any], over: Mapping[Pointer, Any], /) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import ConfigError
 from .center import PREFIX as PREFIX
-from .decode import flat_leaves, value_of
+from .leaves import flat_leaves, value_of
 
 
 class Setting(NamedTuple):

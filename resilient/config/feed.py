@@ -5,11 +5,19 @@ What is refused, or gone, changes nothing but the status."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
+from ..core.clock import Clock
 from ..core.errors import ConfigError, DocumentError
-from ..core.events import RUNTIME, ConfigApplied, ConfigRecovered, ConfigRejected, Event, emit
+from ..core.events import RUNTIME, Event, emit
 from ..core.log import INFO, WARNING, write
+from .control import Pin
+from .events import ConfigApplied, ConfigFlapping, ConfigRecovered, ConfigRejected
+from .records import RECOVERED, REJECTED, ROLLED_BACK, Change, History
 from .source import Changing, Directory, Files, Mark, Origin
+
+if TYPE_CHECKING:
+    from .overrides import Override
 
 NOT_READY, READY, STALE, FAILED = "not_ready", "ready", "stale", "error"
 STATES = (NOT_READY, READY, STALE, FAILED)
@@ -26,7 +34,8 @@ class Status:
     """How the config document stands in this process.
 
     Attributes:
-        state: ``"not_ready"``: no good document yet, the code's numbers hold; ``"ready"``: what is there is in force;
+        state: ``"not_ready"``: no good document yet, the code's numbers hold; ``"ready"``: what is there is in force,
+            or what a person pinned;
             ``"stale"``: what is there was refused or is gone, and the last good document is in force; ``"error"``:
             nothing is in force, and ``configure(required=True)`` has said so.
         generation: how many documents were applied; 0 before the first.
@@ -36,6 +45,9 @@ class Status:
         source: what is in force: ``"document"``, what is followed; ``"cache"`` or ``"bundled"``, what stands in for it;
             None before the first.
         emergency: how the emergency document stands; None where none is followed.
+        pinned: the older document that a person put in force; None: nobody did.
+        flapping: whether documents come so fast that they are held back.
+        overrides: what persons set in this process, for a time; of two of one key the last holds.
     """
 
     state: str = NOT_READY
@@ -45,6 +57,9 @@ class Status:
     problem: ConfigError | None = field(default=None, compare=False)
     source: str | None = None
     emergency: Status | None = None
+    pinned: Pin | None = None
+    flapping: bool = False
+    overrides: tuple[Override, ...] = ()
 
 
 class Feed:
@@ -52,19 +67,27 @@ class Feed:
 
     Args:
         origin: where the document is.
+        history: is told what came of it.
+        clock: where time comes from.
         else_: what holds while there is no good one, for people.
 
     Attributes:
         status: how it stands.
         good: the files that are in force; None before the first good ones.
+        there: the digest of what was read last; None where nothing is there.
         waits: why a part of it is not in force, though it is good; None where nothing waits.
     """
 
-    def __init__(self, origin: Origin, else_: str = "the numbers of the code hold") -> None:
+    def __init__(
+        self, origin: Origin, history: History, clock: Clock, else_: str = "the numbers of the code hold"
+    ) -> None:
         self._origin = origin
+        self._history = history
+        self._clock = clock
         self._else = else_
         self.status = Status()
         self.good: Files | None = None
+        self.there: str | None = None
         self.waits: DocumentError | None = None
         self._seen: Mark | None = None  # at the last look
         self._read: Mark | None = None  # when the files were read last; what could not be read is tried again
@@ -95,11 +118,13 @@ class Feed:
         except Changing:
             return None  # the next look is soon
         except ConfigError as exc:
+            self.there = None
             self.refuse(exc, str(exc))
             self.forget()  # what was read before may be what is there next
             return None
+        self.there = files.digest
         if self.good is not None and files.digest == self.good.digest:
-            self._recover()
+            self.recover()
         elif files.digest != self._refused or hurry:
             return files
         self.dealt_with()
@@ -114,33 +139,30 @@ class Feed:
         """Read again whatever is there: it is not known what became of it."""
         self._read = None
 
-    def reconsider(self) -> None:
-        """The other document has changed: try again what did not go together with it."""
+    def reconsider(self, *, surely: bool = False) -> None:
+        """The other document has changed: try again what did not go together with it.
+
+        Args:
+            surely: try again whatever is there.
+        """
         problem = self.status.problem
-        if isinstance(problem, DocumentError) and problem.reason in ("emergency", "policies"):
+        if surely or (isinstance(problem, DocumentError) and problem.reason in ("emergency", "policies")):
             self._read = self._refused = None
 
     # ----------------------------------------------------------------------------------------------- what came of it
-    def accept(
-        self,
-        files: Files,
-        version: str | None,
-        changes: int,
-        *,
-        source: str = DOCUMENT,
-        of: str | None = None,
-    ) -> None:
+    def accept(self, files: Files, change: Change, changes: int, *, source: str = DOCUMENT) -> None:
         """These are in force.
 
         Args:
-            version: as they say.
-            changes: so many numbers are others than before.
+            change: what that is, for the history.
+            changes: so many numbers of live policies are others than before.
             source: what they are.
-            of: where they are from, if that is not what is followed.
         """
         self.good = files
-        generation = self.status.generation + 1
-        if source == DOCUMENT:
+        self._history.add(change)
+        generation, version = change.generation, change.version
+        pinned = change.result == ROLLED_BACK
+        if source == DOCUMENT and not pinned:
             self._refused = None
             self.status = Status(READY, generation, files.digest, version, source=source)
             self._look_at_mount(files)
@@ -148,17 +170,25 @@ class Feed:
             old = self.status
             state = READY if old.problem is None else STALE
             self.status = Status(state, generation, files.digest, version, old.problem, source)
-        where = of or str(self)
+        again = "" if change.rollback_of is None else f", the content of generation {change.rollback_of}"
+        again += f", pinned: {change.reason}" if pinned else ""
         self._tell(
             INFO,
-            f"generation {generation} of {where} is in force; {changes} values changed",
+            f"generation {generation} of {change.source} is in force{again}; {changes} values changed",
             ConfigApplied(
                 "config",
-                where,
+                change.source,
                 generation=generation,
                 digest=files.digest[:12],
+                previous=None if change.previous is None else change.previous[:12],
                 version=version,
+                changed_by=change.changed_by,
+                ticket=change.ticket,
                 changes=changes,
+                differences=tuple(map(str, change.differences)),
+                rollback_of=change.rollback_of,
+                latency=change.latency,
+                pinned=change.reason if pinned else None,
             ),
         )
 
@@ -190,6 +220,8 @@ class Feed:
         if known:
             return
         reason = problem.reason if isinstance(problem, DocumentError) else "missing"
+        digest = what if isinstance(problem, DocumentError) and isinstance(what, str) else None
+        self._record(REJECTED, digest=digest, reason=reason)
         in_force = self._else if self.good is None else f"generation {old.generation} stays"
         # What was never there may just not be there yet.
         level = INFO if reason == "missing" and self.good is None else WARNING
@@ -199,8 +231,8 @@ class Feed:
             ConfigRejected("config", str(self), reason=reason, generation=old.generation),
         )
 
-    def _recover(self) -> None:
-        """What is in force is there again."""
+    def recover(self) -> None:
+        """Nothing is wrong with what is there: it is in force, or was left behind by a person."""
         self._refused = None
         old = self.status
         if old.problem is self.waits and old.source == DOCUMENT:
@@ -208,10 +240,25 @@ class Feed:
         self.status = replace(old, state=STALE if self.waits else READY, problem=self.waits, source=DOCUMENT)
         if self.waits:
             return
+        self._record(RECOVERED, digest=old.digest)
         self._tell(
             INFO,
             f"generation {old.generation} is there again",
             ConfigRecovered("config", str(self), generation=old.generation),
+        )
+
+    def _record(self, result: str, *, digest: str | None, reason: str | None = None) -> None:
+        now = self.status
+        self._history.add(
+            Change(
+                result,
+                self._clock.time(),
+                str(self),
+                now.generation,
+                digest,
+                now.digest,
+                reason=reason,
+            )
         )
 
     def _look_at_mount(self, files: Files) -> None:
@@ -224,6 +271,16 @@ class Feed:
                 f"config: {self} is mounted by subPath or as a single file, and no change will ever be seen; mount the "
                 "whole volume on a directory, and name that directory, or the file in it",
             )
+
+    def damp(self, *, on: bool) -> None:
+        """Documents come too fast from now on, or not any more."""
+        said = (
+            "changes too often: from now on the latest is applied every ten seconds"
+            if on
+            else "is calm again"
+        )
+        event = ConfigFlapping("config", str(self), generation=self.status.generation, on=on)
+        self._tell(WARNING if on else INFO, f"{self} {said}", event)
 
     @staticmethod
     def _tell(level: int, text: str, event: Event) -> None:

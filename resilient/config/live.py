@@ -8,11 +8,10 @@ from __future__ import annotations
 import difflib
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..core.backoff import Backoff
 from ..core.errors import ConfigError, DocumentError, PolicyError
 from ..core.forks import tell_after_fork
 from ..core.log import ERROR, INFO, WARNING, write
@@ -21,39 +20,33 @@ from ..core.pipeline import Pipeline
 from ..core.policy import Policy
 from ..core.registry import REGISTRY, Registry
 from ..flags.state import STATE
-from ..policies.breaker import CircuitBreaker
-from ..policies.bulkhead import Bulkhead
-from ..policies.ratelimit import RateLimit
-from ..policies.retry import Retry
-from ..policies.timeout import Timeout
-from .decode import Leaves, flat_leaves, leaves
 from .document import NOWHERE, Place, Pointer
 from .environment import Environment, spelt
-from .snapshot import Snapshot
+from .numbers import (
+    CODE,
+    DOCUMENT,
+    EMERGENCY,
+    ENVIRONMENT,
+    OVERRIDE,
+    PRESET,
+    TIMES,
+    Path,
+    Value,
+    Values,
+    find_leaf,
+    numbers,
+    shown,
+    targets_of,
+    with_numbers,
+)
+from .records import Difference
+from .snapshot import Noted, Snapshot
 
-EMERGENCY, DOCUMENT, ENVIRONMENT, PRESET, CODE = "emergency", "document", "environment", "preset", "code"
-"""Where a number is from, the strongest first. ``preset``: `standard` makes it of the others."""
-
-NOTHING = Snapshot(0, "", None, NOWHERE, {})
+NOTHING = Snapshot(0, "", Noted(), NOWHERE, {})
 """What is in force while there is no document."""
 
 _LEVEL = ("degradation", "level")
 _MOST_TOLD = 1_000
-
-Path = tuple[str, ...]
-
-
-class Value(NamedTuple):
-    """A number in force, and where it is from: the place in the document, or the variable."""
-
-    value: Any
-    layer: str
-    pointer: Pointer | None = None
-    variable: str | None = None
-
-
-Values = dict[str, Value]
-"""The numbers of a pipeline by leaf, such as ``retry.wait.base``."""
 
 
 class Note(NamedTuple):
@@ -62,11 +55,23 @@ class Note(NamedTuple):
     head: str
     pointer: Pointer | None = None
     tail: str = ""
-    changed: bool = False
+    change: Difference | None = None
 
 
 Notes = dict[Note, None]
 """In their order, each once: the clients of one name say the same."""
+
+
+Laid = Mapping[str, Mapping[str, tuple[Any, str]]]
+"""What persons set, by dependency and leaf, each with why and until when."""
+
+
+class World(NamedTuple):
+    """All that is said from outside, replaced as a whole."""
+
+    snapshot: Snapshot
+    environment: Environment
+    laid: Laid
 
 
 class Plan(NamedTuple):
@@ -84,10 +89,12 @@ class Explanation:
     Attributes:
         key: such as ``payments.retry.attempts``.
         value: in force, seconds as a float.
-        layer: what decides it: ``"emergency"`` (the emergency document), ``"document"``, ``"environment"``, ``"code"``;
-            or ``"preset"``: `standard` makes it of other numbers.
-        place: ``file:line``, where a document decides; the variable, where the environment does.
+        layer: what decides it: ``"override"`` (a person, for a time), ``"emergency"`` (the emergency document),
+            ``"document"``, ``"environment"``, ``"code"``; or ``"preset"``: `standard` makes it of other numbers.
+        place: ``file:line``, where a document decides; the variable, where the environment does; of an override, why
+            and until when.
         lives: whether a pipeline of that name lives in this process; else the value is only what is in the document.
+        pinned: why a person put the document in force that decides it, an older one; None: nobody did.
     """
 
     key: str
@@ -95,9 +102,11 @@ class Explanation:
     layer: str
     place: str | None
     lives: bool
+    pinned: str | None = None
 
     def __str__(self) -> str:
-        where = f" at {self.place}" if self.place else ""
+        where = f"{': ' if self.layer == OVERRIDE else ' at '}{self.place}" if self.place else ""
+        where += f", pinned: {self.pinned}" if self.pinned is not None else ""
         note = "" if self.lives else "; nothing of that name lives in this process"
         layer = "emergency document" if self.layer == EMERGENCY else self.layer
         return f"{self.key} = {self.value} (from the {layer}{where}{note})"
@@ -113,9 +122,8 @@ class Live:
 
     def __init__(self, registry: Registry = REGISTRY, environment: Environment | None = None) -> None:
         self._registry = registry
-        self._environment: Environment = environment or {}
         self._lock = threading.RLock()
-        self._snapshot = NOTHING
+        self._world = World(NOTHING, environment or {}, {})  # replaced under _lock
         # What the code gave a policy or budget, and the name of the pipeline that it follows; guarded by _lock
         self._given: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
         self._values: weakref.WeakKeyDictionary[Pipeline, Values] = (
@@ -133,9 +141,11 @@ class Live:
         Raises:
             DocumentError: numbers that its policies refuse together.
         """
+        # What a person set is no fault of the document.
+        world = self._world._replace(snapshot=snapshot, laid={})
         for pipeline in self._registry.pipelines():
             try:
-                self._plan(pipeline, snapshot)
+                self._plan(pipeline, world)
             except PolicyError as exc:
                 pointer = ("resiliency", "targets", str(pipeline.name))
                 file, line = snapshot.sources.place(pointer)
@@ -144,36 +154,50 @@ class Live:
                 said = f"a pipeline of this process cannot take {both}: {exc}"
                 raise DocumentError(said, pointer=pointer, file=file, line=line, reason="policies") from exc
 
-    def apply(self, snapshot: Snapshot, /, *, surely: bool = False) -> int:
-        """Bring every pipeline to it; how many numbers changed.
+    def apply(self, snapshot: Snapshot, /, *, surely: bool = False) -> tuple[Difference, ...]:
+        """Bring every pipeline to it; the numbers that changed.
 
         Args:
             surely: also where nothing seems to differ: another thread may be in the middle of older numbers.
         """
         with self._lock:
-            self._snapshot = snapshot
+            self._world = self._world._replace(snapshot=snapshot)
             self._told.clear()
+        return self.refresh(surely=surely)
+
+    def refresh(self, *, surely: bool = False) -> tuple[Difference, ...]:
+        """Bring every pipeline to what is said now; the numbers that changed."""
         notes: Notes = {}
-        for pipeline in self._registry.pipelines():
-            notes |= self._tune(pipeline, snapshot, surely=surely)
-        places = snapshot.sources.places([each.pointer for each in notes if each.pointer is not None])
+        places: dict[Pointer, Place] = {}
+        tuned: World | None = None
+        # Somebody else may change it meanwhile, and may have met older numbers on their way.
+        while tuned is not (world := self._world):
+            surely, tuned = surely or tuned is not None, world
+            new: Notes = {}
+            for pipeline in self._registry.pipelines():
+                new |= self._tune(pipeline, world, surely=surely)
+            notes |= new
+            places |= world.snapshot.sources.places(
+                [each.pointer for each in new if each.pointer is not None]
+            )
         _log(notes, places)
-        return sum(note.changed for note in notes)
+        changed = {note.change.path: note.change for note in notes if note.change is not None}
+        return tuple(changed.values())
 
     def follow(self, pipeline: Pipeline, /) -> None:
         """Bring a new pipeline to what is in force."""
-        snapshot, surely = self._snapshot, False
-        while surely or snapshot is not NOTHING or self._environment:
-            notes = self._tune(pipeline, snapshot, surely=surely)
+        world, surely = self._world, False
+        while surely or world.snapshot is not NOTHING or world.environment or world.laid:
+            notes = self._tune(pipeline, world, surely=surely)
             with self._lock:
                 # Who makes pipelines by the thousand is told once of each thing.
                 room = len(self._told) < _MOST_TOLD
                 new = dict.fromkeys(note for note in notes if room and note not in self._told)
                 self._told.update(new)
             _log(new, {})
-            tuned, snapshot, surely = snapshot, self._snapshot, True
+            tuned, world, surely = world, self._world, True
             # Else the loader was here in between, and may have met older numbers on their way.
-            if snapshot is tuned:
+            if world is tuned:
                 return
 
     def release(self) -> None:
@@ -182,8 +206,40 @@ class Live:
 
     def heed(self, environment: Environment, /) -> None:
         """Bring every pipeline to what the variables say now."""
-        self._environment = environment
-        self.apply(self._snapshot)
+        with self._lock:
+            self._world = self._world._replace(environment=environment)
+            self._told.clear()
+        self.refresh()
+
+    def lay_over(self, laid: Laid, /) -> None:
+        """Have what persons set hold above all else, from the next `refresh` on."""
+        with self._lock:
+            self._world = self._world._replace(laid=laid)
+            self._told.clear()
+
+    def try_override(self, name: str, leaf: str, value: Any, /) -> None:
+        """Raise where no pipeline that lives here has such a number, or one of them cannot take it.
+
+        Raises:
+            ConfigError: that is so.
+        """
+        world = self._world
+        laid = {**world.laid, name: {**world.laid.get(name, {}), leaf: (value, "")}}
+        found = False
+        for pipeline in self._registry.pipelines(name):
+            try:
+                plan = self._plan(pipeline, world._replace(laid=laid))
+            except PolicyError as exc:
+                raise ConfigError(f"override: {name} cannot take {leaf}={value!r}: {exc}") from exc
+            found = found or leaf in plan.values
+        if not found:
+            names = sorted({str(each.name) for each in self._registry.pipelines()})
+            close = difflib.get_close_matches(name, [each for each in names if each != name], 1)
+            there = ", ".join(names[:20]) or "none"
+            instead = f"did you mean {close[0]!r}?" if close else f"there are {there}"
+            raise ConfigError(
+                f"override: no pipeline named {name!r} that has {leaf} lives in this process; {instead}"
+            )
 
     def explain(self, key: str, /) -> Explanation:
         """Why a number is what it is.
@@ -191,7 +247,8 @@ class Live:
         Raises:
             ConfigError: there is no such number.
         """
-        snapshot = self._snapshot
+        world = self._world
+        snapshot = world.snapshot
         switch = _switch(key, snapshot)
         if switch is not None:
             return switch
@@ -200,10 +257,10 @@ class Live:
             with self._lock:
                 values = self._values.get(pipeline)
             if values is None:
-                values = _numbers(self._parts(pipeline))
+                values = numbers(self._parts(pipeline))
             if leaf in values:
                 return _explained(key, values[leaf], snapshot, lives=True)
-        value = {**self._set_for(name), **_said_of(name, snapshot)}.get(leaf)
+        value = {**_set_for(name, world), **_said_of(name, snapshot), **_laid_for(name, world)}.get(leaf)
         if value is None:
             raise ConfigError(
                 f"explain: no pipeline named {name!r} that has {leaf} lives in this process, and neither document nor "
@@ -212,14 +269,20 @@ class Live:
         return _explained(key, value, snapshot, lives=False)
 
     # -------------------------------------------------------------------------------------------------- applying
-    def _tune(self, pipeline: Pipeline, snapshot: Snapshot, *, surely: bool) -> Notes:
+    def _tune(self, pipeline: Pipeline, world: World, *, surely: bool) -> Notes:
         """Bring one pipeline to it. Raises nothing."""
         name = pipeline.name
         notes: Notes = {}
         try:
-            plan = self._plan(pipeline, snapshot)
+            try:
+                plan = self._plan(pipeline, world)
+            except PolicyError as exc:
+                if name not in world.laid:
+                    raise
+                notes[Note(f"{name}: the override is not applied to it: {exc}")] = None
+                plan = self._plan(pipeline, world._replace(laid={}))
             with self._lock:
-                before = self._values.get(pipeline) or _numbers(self._parts(pipeline))
+                before = self._values.get(pipeline) or numbers(self._parts(pipeline))
                 self._values[pipeline] = plan.values
             now = pipeline.clock.monotonic()
             for target, options in plan.options:
@@ -239,53 +302,60 @@ class Live:
         for leaf, value in plan.values.items():
             old = before[leaf].value
             if value.value != old:
-                whose = "emergency " if value.layer == EMERGENCY else ""
-                head = f"{name}: {leaf} {_shown(leaf, old)} -> {_shown(leaf, value.value)} ({whose}"
+                whose = {EMERGENCY: "emergency ", OVERRIDE: "override: "}.get(value.layer, "")
+                head = f"{name}: {leaf} {shown(leaf, old)} -> {shown(leaf, value.value)} ({whose}"
                 tail = ")" if value.pointer is not None else f"{value.variable or _WHY[value.layer]})"
-                notes[Note(head, value.pointer, tail, changed=True)] = None
+                notes[Note(head, value.pointer, tail, Difference(f"{name}.{leaf}", old, value.value))] = None
         return notes
 
-    def _plan(self, pipeline: Pipeline, snapshot: Snapshot) -> Plan:
+    def _plan(self, pipeline: Pipeline, world: World) -> Plan:
         """What it is to become.
 
         Raises:
             PolicyError: its policies refuse the numbers.
         """
-        said = _said_of(str(pipeline.name), snapshot)
-        set_ = self._set_for(str(pipeline.name))
+        name = str(pipeline.name)
+        said, set_, laid = _said_of(name, world.snapshot), _set_for(name, world), _laid_for(name, world)
         parts = self._parts(pipeline)
-        values = _numbers(parts)
-        warnings = _without_effect(str(pipeline.name), said, set_, values)
-        said = {leaf: value for leaf, value in {**set_, **said}.items() if leaf in values}
+        values = numbers(parts)
+        warnings = _without_effect(name, said, set_, values)
+        said = {leaf: value for leaf, value in {**set_, **said, **laid}.items() if leaf in values}
         values |= said
         for leaf, number in pipeline.derived({k: v.value for k, v in values.items()}, said.keys()).items():
             if leaf not in said and number != values[leaf].value:
                 values[leaf] = Value(number, PRESET)
-        total, attempt = (values[leaf].value if leaf in values else None for leaf in _TIMES)
+        total, attempt = (values[leaf].value if leaf in values else None for leaf in TIMES)
         if total is not None and attempt is not None and attempt >= total:
             raise PolicyError(
                 f"timeout.attempt of {seconds(attempt)} is not below timeout.total of {seconds(total)}; "
                 "write both in the document"
             )
-        options = [(target, _with(given, paths, values)) for target, given, paths in parts]
+        options = [(target, with_numbers(given, paths, values)) for target, given, paths in parts]
         return Plan(values, options, warnings)
-
-    def _set_for(self, name: str) -> Values:
-        """What variables say of a dependency."""
-        found = self._environment.get(spelt(name), {}) if self._environment else {}
-        return {leaf: Value(each.value, ENVIRONMENT, variable=each.variable) for leaf, each in found.items()}
 
     def _parts(self, pipeline: Pipeline) -> list[tuple[Any, Any, Mapping[str, Path]]]:
         """What of a pipeline has numbers, with what the code gave it, and where each number is in that.
 
         A policy that stands in pipelines of two names follows the one that was made first."""
         found = []
-        for target, paths in _targets(pipeline):
+        for target, paths in targets_of(pipeline):
             with self._lock:
                 given, name = self._given.setdefault(target, (target.options, str(pipeline.name)))
             if name == pipeline.name:
                 found.append((target, given, paths))
         return found
+
+
+def _set_for(name: str, world: World) -> Values:
+    """What variables say of a dependency."""
+    found = world.environment.get(spelt(name), {}) if world.environment else {}
+    return {leaf: Value(each.value, ENVIRONMENT, variable=each.variable) for leaf, each in found.items()}
+
+
+def _laid_for(name: str, world: World) -> Values:
+    """What persons set of a dependency."""
+    found = world.laid.get(name, {})
+    return {leaf: Value(value, OVERRIDE, variable=why) for leaf, (value, why) in found.items()}
 
 
 def _said_of(name: str, snapshot: Snapshot) -> Values:
@@ -341,92 +411,7 @@ def _log(notes: Notes, places: Mapping[Pointer, Place]) -> None:
     """Where it stands is not looked up for a pipeline that is just made: that takes time."""
     for note in notes:
         place = "" if note.pointer is None else places.get(note.pointer, "the document")
-        write(INFO if note.changed else WARNING, f"{note.head}{place}{note.tail}")
+        write(WARNING if note.change is None else INFO, f"{note.head}{place}{note.tail}")
 
 
 _WHY = {PRESET: "follows from the others", CODE: "not set any more"}
-_TIMES = ("timeout.total", "timeout.attempt")
-
-
-def _targets(pipeline: Pipeline) -> Iterator[tuple[Any, Mapping[str, Path]]]:
-    """What has numbers, and where each of them is in its options. Of two of a kind it is the outermost."""
-    seen: set[str] = set()
-    for target, paths in _all_targets(pipeline):
-        if seen.isdisjoint(paths):
-            seen |= paths.keys()
-            yield target, paths
-
-
-def _all_targets(pipeline: Pipeline) -> Iterator[tuple[Any, Mapping[str, Path]]]:
-    for i, policy in enumerate(pipeline.policies):
-        if isinstance(policy, Timeout):
-            total = any(inner.repeats for inner in pipeline.policies[i + 1 :])
-            yield policy, {_TIMES[not total]: ("seconds",)}
-        elif isinstance(policy, Retry):
-            known = dict(leaves()["retry"])
-            budget, wait = known.pop("budget"), known.pop("wait")
-            paths = _paths("retry.", (), known)
-            if isinstance(policy.options.wait, Backoff):
-                paths |= _paths("retry.wait.", ("wait",), wait)  # type: ignore[arg-type]  # leaves, not one
-            yield policy, paths
-            yield policy.budget_for(pipeline.name), _paths("retry.budget.", (), budget)  # type: ignore[arg-type]  # leaves, not one
-        elif isinstance(policy, (CircuitBreaker, RateLimit, Bulkhead)):
-            yield policy, _paths(f"{policy.kind}.", (), leaves()[policy.kind])
-
-
-def _paths(prefix: str, before: Path, known: Leaves) -> dict[str, Path]:
-    return {f"{prefix}{name}": (*before, name) for name in known}
-
-
-def _numbers(parts: list[tuple[Any, Any, Mapping[str, Path]]]) -> Values:
-    """What the code says."""
-    return {
-        leaf: Value(_read(given, path), CODE) for _, given, paths in parts for leaf, path in paths.items()
-    }
-
-
-def _read(options: Any, path: Path) -> Any:
-    if path == ("rate",):
-        return options.rate.text
-    if path == ("burst",) and options.burst == options.rate.amount:
-        return None  # it follows the rate
-    for name in path:
-        options = getattr(options, name)
-    return options
-
-
-def _with(options: Any, paths: Mapping[str, Path], values: Values) -> Any:
-    """The same options with the numbers that are not the code's."""
-    changes: dict[str, Any] = {}
-    nested: dict[str, dict[str, Any]] = {}
-    for leaf, path in paths.items():
-        if values[leaf].layer != CODE:
-            (nested.setdefault(path[0], {}) if len(path) > 1 else changes)[path[-1]] = values[leaf].value
-    changes |= {name: replace(getattr(options, name), **inner) for name, inner in nested.items()}
-    if "rate" in changes and "burst" not in changes:
-        changes["burst"] = _read(options, ("burst",))
-    return replace(options, **changes) if changes else options
-
-
-def _shown(leaf: str, value: Any) -> str:
-    """A number as the document writes it."""
-    if value is None:
-        return "null"
-    rule = flat_leaves()[leaf].rule
-    return seconds(value).replace(" ", "") if rule is not None and rule.unit == "seconds" else str(value)
-
-
-def find_leaf(key: str, /) -> tuple[str, str]:
-    """The name of the dependency and the leaf that a key such as ``payments.retry.attempts`` stands for.
-
-    Raises:
-        ConfigError: no leaf is called so.
-    """
-    words = key.split(".") if isinstance(key, str) else []
-    for n in range(1, len(words)):  # names may have dots
-        name, leaf = ".".join(words[:n]), ".".join(words[n:])
-        if leaf in flat_leaves():
-            return name, leaf
-    close = difflib.get_close_matches(".".join(words[1:]), flat_leaves(), 1)
-    instead = f"{words[0]}.{close[0]}" if close else "payments.retry.attempts"
-    raise ConfigError(f"explain: key={key!r} names no number; write {instead!r}")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,20 +17,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..core.clock import SYSTEM_CLOCK, Clock
 from ..core.errors import ConfigError, DocumentError
 from ..core.forks import load_unforked
-from ..core.log import ERROR, WARNING, write
+from ..core.log import ERROR, INFO, WARNING, write
 from ..discovery.dns import Steps
 from ..flags.following import FOLLOWING
 from .cache import Cache
+from .control import Control, Order
 from .feed import BUNDLED, CACHE, DOCUMENT, FAILED, Feed
 from .feed import Status as Status
 from .push import Pushed
-from .snapshot import Snapshot
+from .records import APPLIED, KEPT, ROLLED_BACK, Change, Difference, History, differences
+from .snapshot import Snapshot, snapshot_of
 from .source import Files, Nowhere, named
 
 if TYPE_CHECKING:
-    from .decode import Section
-    from .document import Document
     from .push import Source
+    from .section import Section
+
 
 EVERY = 1.0
 """Seconds between two looks, a tenth more or less at random."""
@@ -41,62 +45,9 @@ class Follower(Protocol):
         """Raise `DocumentError` where something that lives here cannot take it; change nothing."""
         ...
 
-    def apply(self, snapshot: Snapshot, /) -> int:
-        """Take it; how many values changed."""
+    def apply(self, snapshot: Snapshot, /) -> Sequence[Difference]:
+        """Take it; the values that changed."""
         ...
-
-
-def snapshot_of(
-    files: Files | None,
-    sections: Sequence[Section],
-    generation: int = 1,
-    emergency: Files | None = None,
-    *,
-    may_wait: bool = False,
-) -> Snapshot:
-    """What the files come to.
-
-    Args:
-        files: None while there is no config document.
-        emergency: what stands above them.
-        may_wait: whether what the emergency says of levels and plans may wait for a document that has them.
-
-    Raises:
-        DocumentError: with file, line and what to write instead.
-    """
-    from .decode import decode, placed
-    from .document import NOWHERE, Document, parse
-    from .emergency import laid_over, read_emergency, version_of
-
-    document = Document({}, "", NOWHERE) if files is None else parse(files)
-    targets = decode(document, sections)
-    parts = _parts(document, sections)
-    version = version_of(document)
-    if emergency is None:
-        return Snapshot(generation, document.digest, version, document.sources, targets, parts)
-    above = read_emergency(emergency, sections)
-    both = document._replace(sources=above.sources.before(document.sources))
-    waits = None
-    if above.over:
-        try:
-            parts = _parts(both._replace(tree=laid_over(document.tree, above.over)), sections)
-        except DocumentError as exc:
-            unfit = "the emergency document does not fit the config document: "
-            waits = placed(exc, both, before=unfit, reason="emergency")
-            if not may_wait:
-                raise waits from exc
-    return Snapshot(
-        generation, document.digest, version, both.sources, targets, parts, emergency=above, waits=waits
-    )
-
-
-def _parts(document: Document, sections: Sequence[Section]) -> tuple[tuple[Section, Any], ...]:
-    from .decode import placed
-
-    try:
-        return tuple((section, section.parse(document.tree)) for section in sections)
-    except DocumentError as exc:
-        raise placed(exc, document) from exc
 
 
 def _fault(exc: BaseException) -> DocumentError:
@@ -119,6 +70,7 @@ class Loader:
         bundled: a document that stands in until the first good one.
         cache: where the last good one is kept, which stands in before that.
         source: pushes the document, in place of a directory.
+        history: is told what changed.
 
     Attributes:
         dropped: whether nothing is followed any more.
@@ -141,6 +93,7 @@ class Loader:
         bundled: Path | None = None,
         cache: Path | None = None,
         source: Source | None = None,
+        history: History | None = None,
     ) -> None:
         self.dropped = False
         self.failed = False
@@ -151,11 +104,16 @@ class Loader:
         self._lock = threading.RLock()
         self._turn = False  # whether somebody looks; taken under _lock
         self.looked = self._asked = threading.Event()
-        self._main = Feed(self.pushed or (named(directory) if directory else Nowhere()))
-        self._emergency = Feed(named(emergency), "nothing of it holds") if emergency else None
+        history = history or History()
+        origin = self.pushed or (named(directory) if directory else Nowhere())
+        self._main = Feed(origin, history, clock)
+        self._emergency = Feed(named(emergency), history, clock, "nothing of it holds") if emergency else None
         self._feeds = [each for each in (self._main, self._emergency) if each is not None]
         self._bundled = named(bundled) if bundled else None
         self._cache = Cache(cache) if cache else None
+        self._held: dict[str, int] = {}  # under which generation each document was in force last, by digest
+        self._control = Control(clock)
+        self._orders: deque[Order] = deque()
         self._stood_in = False  # whether it was seen what could stand in for the document
         self._prepare = prepare
         self._follower: Follower | None = None
@@ -172,7 +130,7 @@ class Loader:
     @property
     def status(self) -> Status:
         """How it stands."""
-        status = self._main.status
+        status = replace(self._main.status, pinned=self._control.pin, flapping=self._control.damper.flapping)
         if self._emergency is not None:
             status = replace(status, emergency=self._emergency.status)
         return replace(status, state=FAILED) if self.failed and not status.generation else status
@@ -219,7 +177,7 @@ class Loader:
 
     def finish(self, answer: Any, /) -> None:
         self._due = self._clock.monotonic() + EVERY * (0.9 + 0.2 * random.random())
-        if self._asked is not self.looked:  # somebody asked for a look while this one was under way
+        if self._asked is not self.looked or self._orders:  # somebody asked while this look was under way
             self._due = float("-inf")
         self._asked.set()
 
@@ -229,6 +187,7 @@ class Loader:
             feed.forget()
         self._main.refuse(_fault(exc), repr(exc))
         self._tell_followers()
+        self._dismiss()
         self.finish(None)
         self._ended()
 
@@ -240,6 +199,25 @@ class Loader:
             self.looked = threading.Event()
         self._due = float("-inf")
         return self.looked
+
+    def order(self, action: Callable[[], None]) -> Order:
+        """Have the thread that looks do something, at its next look, which is now."""
+        order = Order(action)
+        self._orders.append(order)
+        self._due = float("-inf")
+        if self.dropped:
+            self._dismiss()
+        return order
+
+    def _dismiss(self) -> None:
+        """Who waits for an order waits in vain."""
+        with suppress(IndexError):
+            while True:
+                order = self._orders.popleft()
+                order.error = ConfigError(
+                    f"{self} is not followed any more, or the thread that follows it ended"
+                )
+                order.done.set()
 
     def _nudge(self) -> None:
         """Something was pushed: look at once."""
@@ -253,6 +231,7 @@ class Loader:
         self._lock = threading.RLock()
         self._turn = False
         self.asleep = True
+        self._orders = deque()
         self.looked = self._asked = threading.Event()  # a thread of the parent's may have been in the other
         self.look_now()
 
@@ -262,6 +241,7 @@ class Loader:
         if self.pushed is not None:
             self.pushed.end()
         self.looked.set()
+        self._dismiss()
 
     # -------------------------------------------------------------------------------------------------- looking
     def look(self, *, hurry: bool = False) -> None:
@@ -270,15 +250,62 @@ class Loader:
         Args:
             hurry: read what is there: somebody says that it is whole.
         """
+        obeyed = list[Order]()
+        try:
+            while self._orders:
+                obeyed.append(self._orders.popleft())
+                obeyed[-1].obey()
+            self._look(hurry=hurry)
+        finally:
+            for order in obeyed:
+                order.done.set()
+
+    def _look(self, *, hurry: bool) -> None:
+        if self._control.pin_is_over:
+            self.unpin()
         for feed in self._feeds:
             files = feed.look(hurry=hurry)
             if files is not None:
-                self._take(feed, files)
+                self._take(feed, files, hurry=hurry)
                 feed.dealt_with()
+            if feed is self._main:
+                self._see_what_is_there()
             if self._main.good is None and not self._stood_in:
                 self._stand_in()
                 self._stood_in = True
         self._tell_followers()
+
+    def _see_what_is_there(self) -> None:
+        """What is there may be what is in force; or may have waited long enough."""
+        control, main = self._control, self._main
+        if main.good is not None and main.there == main.good.digest:
+            control.came(main.there)
+            if control.pin is not None:
+                control.entered(main.good, main.status.generation)
+        waiting = control.due(main.there)
+        if waiting is not None:
+            self._take(main, waiting)
+        if control.damper.look(self._clock.monotonic()):
+            main.damp(on=control.damper.flapping)
+
+    def rollback(self, n: int, ttl: float, reason: str) -> None:
+        """Put the n-th good document before this one in force, for a time. In the thread that looks.
+
+        Raises:
+            ConfigError: there is none; a `DocumentError` where what lives here cannot take it any more.
+        """
+        began = self._clock.monotonic()
+        older = self._control.older(n)
+        snapshot = self._tried(self._main, older.files)
+        self._control.go_back(n, ttl, reason)
+        self._publish(snapshot, self._main, older.files, began, pinned=reason)
+
+    def unpin(self) -> None:
+        """Go back to what is there, where a person pinned something else. In the thread that looks."""
+        if self._control.pin is not None:
+            self._control.pin = None
+            self._main.reconsider(surely=True)
+            write(INFO, f"config: {self}: what was pinned is not any more")
 
     def _tell_followers(self) -> None:
         """Who follows the flags hears how the document stands, once what is to be in force is."""
@@ -305,35 +332,73 @@ class Loader:
             except ConfigError as exc:
                 write(WARNING, f"config: the bundled document {self._bundled} is not used: {exc}")
 
-    def _take(self, feed: Feed, files: Files, source: str = DOCUMENT, of: str | None = None) -> None:
-        new = feed is self._main
-        main = files if new else self._main.good
-        above = self._emergency.good if new and self._emergency else None if new else files
-        # What is in force of the emergency is not let go for a document that it does not fit.
-        waited = self.snapshot is not None and self.snapshot.waits is not None
-        may_wait = self._main.good is None or (new and waited)
+    def _take(
+        self,
+        feed: Feed,
+        files: Files,
+        source: str = DOCUMENT,
+        of: str | None = None,
+        *,
+        hurry: bool = False,
+    ) -> None:
+        pin = self._control.pin
+        if feed is self._main and pin is not None and files.digest in pin.rejected:
+            feed.recover()
+            return
+        began = self._clock.monotonic()
         problem: DocumentError
         try:
-            assert self._follower is not None
-            generation = self._main.status.generation + new
-            snapshot = snapshot_of(main, self._sections, generation, above, may_wait=may_wait)
-            self._follower.check(snapshot)
+            snapshot = self._tried(feed, files, guarded=True)
         except DocumentError as exc:
             problem = exc
         except Exception as exc:  # a fault of ours must not end the thread, and is told as what it is
             write(ERROR, "config: a fault of this library, not of the document", exc_info=True)
             problem = _fault(exc)
         else:
-            if not self.dropped:
-                self._publish(snapshot, feed, files, source, of)
+            held = feed is self._main and self._control.holds(files, self.snapshot, snapshot)
+            if not self.dropped and (hurry or not held):
+                self._publish(snapshot, feed, files, began, source, of)
             return
         if source == DOCUMENT:
             feed.refuse(problem, files.digest)
         else:
             write(WARNING, f"config: {of} is not used: {problem}")
 
+    def _tried(self, feed: Feed, files: Files, *, guarded: bool = False) -> Snapshot:
+        """What both documents come to, with these files as one of them.
+
+        Args:
+            guarded: whether they must not take too much away.
+
+        Raises:
+            DocumentError: they are refused.
+        """
+        from .guard import guard
+        from .selftest import try_out
+
+        new = feed is self._main
+        main = files if new else self._main.good
+        above = self._emergency.good if new and self._emergency else None if new else files
+        # What is in force of the emergency is not let go for a document that it does not fit.
+        waited = self.snapshot is not None and self.snapshot.waits is not None
+        may_wait = self._main.good is None or (new and waited)
+        assert self._follower is not None
+        generation = self._main.status.generation + new
+        snapshot = snapshot_of(main, self._sections, generation, above, may_wait=may_wait)
+        if guarded and new and self.snapshot is not None and self._main.status.source == DOCUMENT:
+            guard(self.snapshot, snapshot, self._held)
+        try_out(snapshot, self._follower.check)
+        return snapshot
+
     def _publish(
-        self, snapshot: Snapshot, feed: Feed, files: Files, source: str = DOCUMENT, of: str | None = None
+        self,
+        snapshot: Snapshot,
+        feed: Feed,
+        files: Files,
+        began: float,
+        source: str = DOCUMENT,
+        of: str | None = None,
+        pinned: str | None = None,
     ) -> None:
         assert self._follower is not None
         for section, part in snapshot.parts:
@@ -341,20 +406,46 @@ class Loader:
                 section.publish(part)
             except Exception:
                 write(ERROR, f"config: not everybody was told of {sorted(section.keys)}", exc_info=True)
-        changes = self._follower.apply(snapshot)
+        numbers = self._follower.apply(snapshot)
         if self.dropped:
             self._undo()
             return
         # Only now: a child that is forked meanwhile begins anew.
-        self.snapshot = snapshot
-        version = snapshot.version
+        before, self.snapshot = self.snapshot, snapshot
+        noted = snapshot.noted
         if feed is self._emergency and snapshot.emergency is not None:
-            version = snapshot.emergency.version
-        feed.accept(files, version, changes, source=source, of=of)
+            noted = snapshot.emergency.noted
+        changed = differences(before, snapshot, numbers)
+        change = Change(
+            APPLIED if pinned is None else ROLLED_BACK,
+            self._clock.time(),
+            of or str(feed),
+            feed.status.generation + 1,
+            files.digest,
+            feed.status.digest,
+            noted.version,
+            noted.changed_by,
+            noted.ticket,
+            pinned,
+            differences=changed[:KEPT],
+            count=len(changed),
+            rollback_of=self._held.get(files.digest) if feed is self._main else None,
+            latency=self._clock.monotonic() - began,
+        )
+        self._hold(snapshot)
+        if feed is self._main and pinned is None:
+            self._control.entered(files, change.generation)
+        feed.accept(files, change, len(numbers), source=source)
         for other in self._feeds:
             if other is not feed:
                 other.reconsider()
         if self._emergency is not None and snapshot.emergency is not None:
             self._emergency.wait(snapshot.waits)
-        if self._cache is not None and feed is self._main and source == DOCUMENT:
+        if self._cache is not None and feed is self._main and source == DOCUMENT and pinned is None:
             self._cache.keep(files)
+
+    def _hold(self, snapshot: Snapshot) -> None:
+        self._held.pop(snapshot.digest, None)
+        self._held[snapshot.digest] = snapshot.generation
+        if len(self._held) > KEPT:
+            del self._held[next(iter(self._held))]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
-from .decode import DURATION, Duration, Leaf, Leaves, RateText, leaves
+from .decode import ALLOW, LONGEST_WORD
+from .leaves import DURATION, Duration, Leaf, Leaves, RateText, leaves
 from .sections import SECTIONS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -39,7 +40,16 @@ def schema() -> Schema:
             "$schema": {"type": "string"},
             "metadata": {
                 "type": "object",
-                "description": "Yours; `version` is shown in status, events and metrics.",
+                "description": "Yours; `version`, `changedBy` and `ticket` are shown with each change.",
+                "properties": {
+                    ALLOW: {
+                        "type": "string",
+                        "description": "The ticket by which this document may take away or change most of the last.",
+                        "minLength": 1,
+                        "maxLength": LONGEST_WORD,
+                        "pattern": "\\S",
+                    }
+                },
                 "additionalProperties": {"type": ["string", "number", "boolean"]},
             },
             "resiliency": {

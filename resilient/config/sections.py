@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..flags.document import parse_flags
-from ..flags.snapshot import Flags
+from ..flags.snapshot import Flag, Flags
 from ..flags.state import NOTHING, STATE, publish
 from .center import CENTER
-from .decode import Section
 from .feed import BUNDLED, CACHE
+from .section import Item, Section
 
 
 def _flags(tree: dict[str, Any]) -> Flags:
@@ -25,6 +25,53 @@ def _schema() -> dict[str, Any]:
     return sections_schema()
 
 
+def _items(flags: Flags) -> dict[str, Item]:
+    found = {
+        f"flags.{key}": Item(_meant(flag), flags.table[key].variant) for key, flag in flags.flags.items()
+    }
+    if len(flags.levels) > 1:
+        level = flags.shown(flags.level)
+        found["degradation.level"] = Item(level, level, lever=True)
+    return found
+
+
+def _meant(flag: Flag) -> object:
+    """What it is while nothing is degraded."""
+    value = None if flag.default is None else flag.variants[flag.default]
+    return (flag.disabled, value, flag.rule)
+
+
+def _test(flags: Flags) -> None:
+    """Every feature at every level, and every rule at the one in force."""
+    for key, flag in flags.flags.items():
+        for table in flags.tables:
+            table[key]
+        if flag.rule is not None and flags.level > 0:  # at level 0 it was asked when it was read
+            flag.rule.variant({}, flags.level)
+
+
+def _degrades(before: Flags, after: Flags) -> bool:
+    """Whether each feature is what it was, or further down, and the level no lower."""
+    if after.level < before.level or before.flags.keys() != after.flags.keys():
+        return False
+    if any(before.flags[key].rule != flag.rule for key, flag in after.flags.items()):
+        return False
+    pairs = ((old, after.table[key]) for key, old in before.table.items())
+    return all(
+        new == old or (new.level or 0) > (old.level or 0) or (old.enabled and not new.enabled)
+        for old, new in pairs
+    )
+
+
 SECTIONS: tuple[Section, ...] = (
-    Section(frozenset({"flags", "$evaluators", "degradation"}), _flags, publish, _schema, NOTHING),
+    Section(
+        frozenset({"flags", "$evaluators", "degradation"}),
+        _flags,
+        publish,
+        _schema,
+        NOTHING,
+        _items,
+        _test,
+        _degrades,
+    ),
 )

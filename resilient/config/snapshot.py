@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..core.errors import DocumentError
 
 if TYPE_CHECKING:
-    from ..core.errors import DocumentError
-    from .decode import Section, Target
-    from .document import Sources
+    from .decode import Target
+    from .document import Document, Sources
     from .emergency import Emergency
+    from .section import Section
+    from .source import Files
+
+
+class Noted(NamedTuple):
+    """What a document's ``metadata`` notes of it.
+
+    Attributes:
+        version: ``version``.
+        changed_by: ``changedBy``.
+        ticket: ``ticket``.
+        allowed: ``allowMassChange``: the ticket by which it may take away or change most of what there was.
+    """
+
+    version: str | None = None
+    changed_by: str | None = None
+    ticket: str | None = None
+    allowed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -20,7 +39,7 @@ class Snapshot:
     Attributes:
         generation: 1 for the first that this process saw, and one more for each after it.
         digest: of the content; two that are equal say the same. Of no document, "".
-        version: ``metadata.version``, where the document has one.
+        noted: what it notes of itself.
         sources: tells where in the files something stands.
         targets: what it says of each dependency.
         parts: what others made of their sections.
@@ -30,9 +49,64 @@ class Snapshot:
 
     generation: int
     digest: str
-    version: str | None
+    noted: Noted
     sources: Sources = field(repr=False)
     targets: Mapping[str, Target] = field(repr=False)
     parts: tuple[tuple[Section, Any], ...] = field(default=(), repr=False)
     emergency: Emergency | None = field(default=None, repr=False)
     waits: DocumentError | None = None
+
+
+def snapshot_of(
+    files: Files | None,
+    sections: Sequence[Section],
+    generation: int = 1,
+    emergency: Files | None = None,
+    *,
+    may_wait: bool = False,
+) -> Snapshot:
+    """What the files come to.
+
+    Args:
+        files: None while there is no config document.
+        emergency: what stands above them.
+        may_wait: whether what the emergency says of levels and plans may wait for a document that has them.
+
+    Raises:
+        DocumentError: with file, line and what to write instead.
+    """
+    from .decode import decode, noted_in, placed
+    from .document import NOWHERE, Document, parse
+    from .emergency import laid_over, read_emergency
+    from .guard import refuse_too_many
+
+    document = Document({}, "", NOWHERE) if files is None else parse(files)
+    refuse_too_many(document)
+    targets = decode(document, sections)
+    parts = _parts(document, sections)
+    noted = noted_in(document)
+    if emergency is None:
+        return Snapshot(generation, document.digest, noted, document.sources, targets, parts)
+    above = read_emergency(emergency, sections)
+    both = document._replace(sources=above.sources.before(document.sources))
+    waits = None
+    if above.over:
+        try:
+            parts = _parts(both._replace(tree=laid_over(document.tree, above.over)), sections)
+        except DocumentError as exc:
+            unfit = "the emergency document does not fit the config document: "
+            waits = placed(exc, both, before=unfit, reason="emergency")
+            if not may_wait:
+                raise waits from exc
+    return Snapshot(
+        generation, document.digest, noted, both.sources, targets, parts, emergency=above, waits=waits
+    )
+
+
+def _parts(document: Document, sections: Sequence[Section]) -> tuple[tuple[Section, Any], ...]:
+    from .decode import placed
+
+    try:
+        return tuple((section, section.parse(document.tree)) for section in sections)
+    except DocumentError as exc:
+        raise placed(exc, document) from exc

@@ -244,8 +244,9 @@ class DocumentError(ConfigError):
         line: of the place in its file, from 1; None where it is not known.
         suggestion: what was probably meant, where that is a single word.
         reason: which check refused it, in one word: ``size``, ``read``, ``encoding``, ``syntax``, ``structure``,
-            ``reference``, ``policies`` (those that live in this process cannot take it), ``emergency`` (the emergency
-            document does not fit the config document) or ``fault`` (it is ours).
+            ``reference``, ``semantic``, ``guard`` (it would take away, or change, too much of what is in force),
+            ``selftest`` (it crashed when it was tried), ``policies`` (those that live in this process cannot take it),
+            ``emergency`` (the emergency document does not fit the config document) or ``fault`` (it is ours).
         problems: all that is wrong, where that is more than this.
     """
 

@@ -144,6 +144,15 @@ class Rejection(Event):
     reason: str
 
 
+class RejectionObserved(Event):
+    """A policy whose state is ``observe`` would have said no, and the call went on. As `Rejection`."""
+
+    name = "resilient.rejection.observed"
+    __slots__ = ("by", "reason")
+    by: str
+    reason: str
+
+
 class Waited(Event):
     """A call waited ``duration`` seconds for admission by ``kind``, and got in or not."""
 
@@ -201,39 +210,6 @@ class DiscoveryFailed(Event):
     name = "resilient.discovery.failed"
     __slots__ = ("reason",)
     reason: str
-
-
-class ConfigApplied(Event):
-    """A config document is in force.
-
-    ``operation`` is the directory or file that it is from; ``generation`` counts from 1; ``digest`` the first twelve
-    digits of the content's; ``version`` as the document says; ``changes`` how many values of live policies changed."""
-
-    name = "resilient.config.applied"
-    __slots__ = ("changes", "digest", "generation", "version")
-    generation: int
-    digest: str
-    version: str | None
-    changes: int
-
-
-class ConfigRejected(Event):
-    """What is in the directory is refused, or gone; ``generation`` stays in force.
-
-    ``reason`` as in `DocumentError`, or ``missing``. Told once for the same content."""
-
-    name = "resilient.config.rejected"
-    __slots__ = ("generation", "reason")
-    reason: str
-    generation: int
-
-
-class ConfigRecovered(Event):
-    """What is in the directory is what is in force, after something else was refused."""
-
-    name = "resilient.config.recovered"
-    __slots__ = ("generation",)
-    generation: int
 
 
 class TimeoutOverrun(Event):

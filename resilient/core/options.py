@@ -129,6 +129,18 @@ class InForce(Generic[T]):
         return options
 
 
+OBSERVE, DISABLED = "observe", "disabled"
+SUSPENDED = (DISABLED, OBSERVE)
+"""What an operator may make of a policy that turns calls away or repeats them: nothing of it, or told and not done."""
+
+
+def check_state(options: Options, /) -> None:
+    """Refuse a ``state`` that is none."""
+    state = getattr(options, "state", None)
+    if state not in (None, *SUSPENDED):
+        options.refuse("state", f"must be one of {', '.join(SUSPENDED)}, or None", "state='observe'")
+
+
 def refuse_async(options: Options, name: str, /) -> None:
     """A function that makes an option's value per call must give it, not a coroutine."""
     if inspect.iscoroutinefunction(getattr(options, name)):

@@ -8,12 +8,14 @@ fallback. Its author writes two thin drivers."""
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from .clock import SYSTEM_CLOCK, Clock
 from .errors import ConfigError, PolicyError, Rejected
+from .events import RUNTIME, RejectionObserved, emit
 from .outcome import FAILURE, IGNORED, SUCCESS, Verdict, report_of
 
 if TYPE_CHECKING:
@@ -247,6 +249,20 @@ class Gate(Policy, Generic[T]):
         from .guard import Guard
 
         return Guard(self, clock or self.clock)
+
+
+def teller(gate: Gate[Any], /) -> Callable[[Rejected], None]:
+    """For the state machine of a gate that is only observed: tells of a call that would have been turned away. It keeps
+    no gate alive."""
+    known = weakref.ref(gate)
+
+    def tell(error: Rejected) -> None:
+        gate = known()
+        if gate is not None and RUNTIME.listeners:
+            name = gate.name or error.dependency or gate.kind
+            emit(RejectionObserved(name, gate.operation, by=error.policy, reason=error.reason))
+
+    return tell
 
 
 def verdict_on(exc: BaseException, /) -> Verdict:

@@ -174,7 +174,7 @@ class _Parser:
         if isinstance(level, int) and 0 <= level < len(self._levels):
             return level
         instead = " or ".join(f"{i} ({name})" for i, name in enumerate(self._levels))
-        self._read.wrong(f"there is no level {given!r}", pointer, instead)
+        self._read.wrong(f"there is no level {given!r}", pointer, instead, reason="reference")
         return None
 
     def _flag(self, key: str, raw: Any, pointer: Pointer) -> Flag | None:
@@ -204,6 +204,7 @@ class _Parser:
                     f"{key!r} is protected and has targeting: a protected feature is the same for every caller",
                     (*pointer, "targeting"),
                     "one of the two",
+                    reason="semantic",
                 )
         ladder = self._ladder(key, metadata["degrade"], default, variants, (*pointer, "metadata", "degrade"))
         rule = None
@@ -224,6 +225,7 @@ class _Parser:
                 f"the variants of {key!r} are of different types: {' and '.join(sorted(kinds))}",
                 pointer,
                 "values of one type",
+                reason="semantic",
             )
         return copy.deepcopy(variants)
 
@@ -259,18 +261,21 @@ class _Parser:
                 f"{key!r} is protected and has a ladder: a protected feature cannot be degraded",
                 (*pointer, "metadata", "degrade"),
                 "one of the two",
+                reason="semantic",
             )
         if default is None:
             self._read.wrong(
                 f"{key!r} is protected, and there is no defaultVariant to keep it at",
                 pointer,
                 "defaultVariant: the name of a variant",
+                reason="semantic",
             )
         if disabled and not metadata["breakGlass"].strip():
             self._read.wrong(
                 f"{key!r} is protected, and state DISABLED would leave it to whatever the code says",
                 (*pointer, "state"),
                 '"ENABLED"; in an emergency add metadata.breakGlass with the reason',
+                reason="semantic",
             )
 
     def _keep(self, before: Flags, flags: dict[str, Flag]) -> None:
@@ -281,22 +286,22 @@ class _Parser:
             if not old.protected or old.disabled or (new is not None and new.protected):
                 continue
             if new is None:
-                self._read.wrong(f"{key!r} is protected, and gone", place, _FIRST)
+                self._read.wrong(f"{key!r} is protected, and gone", place, _FIRST, reason="guard")
             elif new.ladder:
                 message = f"{key!r} is protected, and here it is not, and has a ladder"
-                self._read.wrong(message, (*place, "metadata", "degrade"), _FIRST)
+                self._read.wrong(message, (*place, "metadata", "degrade"), _FIRST, reason="guard")
             elif new.rule is not None:
                 message = f"{key!r} is protected, and here it is not, and has targeting"
-                self._read.wrong(message, (*place, "targeting"), _FIRST)
+                self._read.wrong(message, (*place, "targeting"), _FIRST, reason="guard")
             elif new.disabled or new.default != old.default:
                 field = "state" if new.disabled else "defaultVariant"
                 message = f"{key!r} is protected, and here it is not, and has another {field}"
-                self._read.wrong(message, (*place, field), _FIRST)
+                self._read.wrong(message, (*place, field), _FIRST, reason="guard")
             elif new.default is not None and new.variants[new.default] != old.variants[new.default]:
                 message = (
                     f"{key!r} is protected, and here it is not, and its {new.default!r} has another value"
                 )
-                self._read.wrong(message, (*place, "variants", new.default), _FIRST)
+                self._read.wrong(message, (*place, "variants", new.default), _FIRST, reason="guard")
 
     def _ladder(
         self, key: str, text: str, default: str | None, variants: dict[str, Any], pointer: Pointer
@@ -339,16 +344,21 @@ class _Parser:
                 f"the ladder of {key!r} comes back to {variant!r}: a higher level gives nothing back",
                 pointer,
                 "each variant once, and not the defaultVariant",
+                reason="semantic",
             )
         if level == 0:
             self._read.wrong(
                 f"the ladder of {key!r} begins at level 0, where nothing is degraded",
                 pointer,
                 f"1:{variant}, or defaultVariant: {variant}",
+                reason="semantic",
             )
         elif above and level <= above[-1].level:
             self._read.wrong(
-                f"the levels of the ladder of {key!r} do not rise", pointer, _EXAMPLES["degrade"]
+                f"the levels of the ladder of {key!r} do not rise",
+                pointer,
+                _EXAMPLES["degrade"],
+                reason="semantic",
             )
 
     def _no_variant(self, key: str, given: str, variants: dict[str, Any], pointer: Pointer) -> None:
@@ -359,4 +369,5 @@ class _Parser:
             pointer,
             f"one of {', '.join(names[:10])}",
             meant=near[0] if near else None,
+            reason="reference",
         )

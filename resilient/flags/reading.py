@@ -37,10 +37,23 @@ class Reading:
         self._examples = examples
         self.problems: list[DocumentError] = []
 
-    def wrong(self, message: str, pointer: Pointer, instead: str, *, meant: str | None = None) -> None:
-        """Something is wrong at a place. ``meant``: the word that was probably meant; it is what to write then."""
+    def wrong(
+        self,
+        message: str,
+        pointer: Pointer,
+        instead: str,
+        *,
+        meant: str | None = None,
+        reason: str = "structure",
+    ) -> None:
+        """Something is wrong at a place.
+
+        Args:
+            meant: the word that was probably meant; it is what to write then.
+            reason: which check says so, in one word.
+        """
         said = f"{message}; write {meant or instead}"
-        self.problems.append(DocumentError(said, pointer=pointer, suggestion=meant))
+        self.problems.append(DocumentError(said, pointer=pointer, suggestion=meant, reason=reason))
 
     def error(self, what: str) -> DocumentError:
         """All that is wrong with ``what``; there is something."""
@@ -48,7 +61,8 @@ class Reading:
             return self.problems[0]
         first = tuple(self.problems[:MOST_PROBLEMS])
         more = f", of which these are the first {len(first)}" if len(first) < len(self.problems) else ""
-        return DocumentError(f"{len(self.problems)} things are wrong with {what}{more}", problems=first)
+        said = f"{len(self.problems)} things are wrong with {what}{more}"
+        return DocumentError(said, reason=first[0].reason, problems=first)
 
     def object(self, raw: Any, pointer: Pointer) -> dict[str, Any] | None:
         """The object itself; None where it is none."""

@@ -93,6 +93,20 @@ def _config_generation() -> Iterator[Reading]:
         yield 1.0, {"digest": status.digest[:12], "version": status.version or "", "source": source}
 
 
+def _pinned() -> Iterator[Reading]:
+    if CENTER.status().generation:
+        yield float(CENTER.status().pinned is not None), {}
+
+
+def _flapping() -> Iterator[Reading]:
+    if CENTER.status().generation:
+        yield float(CENTER.status().flapping), {}
+
+
+def _overrides() -> Iterator[Reading]:
+    yield float(len(CENTER.status().overrides)), {}
+
+
 CONFIG = (
     ("resilient.config.state", "1", "One series per state of the config document", _config_state),
     (
@@ -107,6 +121,9 @@ CONFIG = (
         "Values that the emergency document has in force above the config document",
         _emergency_values,
     ),
+    ("resilient.config.pinned", "1", "1 while a person has an older document in force", _pinned),
+    ("resilient.config.flapping", "1", "1 while documents come so fast that they are held back", _flapping),
+    ("resilient.config.overrides", "{value}", "Values that persons have set in this process", _overrides),
     ("resilient.config.generation.info", "1", "1 for the document in force", _config_generation),
 )
 """The gauges of the config document: name, unit, description, how to read it."""

@@ -11,20 +11,19 @@ from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from ..config.events import ConfigApplied, ConfigRecovered, ConfigRejected
 from ..core.events import (
     AttemptFinished,
     BreakerTransition,
     CallAbandoned,
     CallFinished,
-    ConfigApplied,
-    ConfigRecovered,
-    ConfigRejected,
     DiscoveryFailed,
     EndpointTransition,
     Event,
     FeatureExecuted,
     FeatureUnknown,
     Rejection,
+    RejectionObserved,
     RetryFinished,
     RetrySuppressed,
     TimeoutOverrun,
@@ -100,6 +99,11 @@ class Metrics:
         self._rejections = meter.create_counter(
             "resilient.rejections", "{call}", "Calls that a policy turned away before anything was sent"
         )
+        self._observed = meter.create_counter(
+            "resilient.rejections.observed",
+            "{call}",
+            "Calls that a policy under observation would have turned away",
+        )
         self._overruns = meter.create_counter(
             "resilient.timeout.overruns", "{call}", "Sync functions that ended after their time-out"
         )
@@ -128,6 +132,7 @@ class Metrics:
             RetrySuppressed: self._on_suppressed,
             BreakerTransition: self._on_transition,
             Rejection: self._on_rejection,
+            RejectionObserved: self._on_observed,
             Waited: self._on_wait,
             EndpointTransition: self._on_move,
             DiscoveryFailed: lambda event: self._lookups.add(
@@ -253,6 +258,11 @@ class Metrics:
 
     def _on_rejection(self, event: Rejection) -> None:
         self._rejections.add(
+            1, {"dependency": self._dependency(event.dependency), "by": KINDS.get(event.by, event.by)}
+        )
+
+    def _on_observed(self, event: RejectionObserved) -> None:
+        self._observed.add(
             1, {"dependency": self._dependency(event.dependency), "by": KINDS.get(event.by, event.by)}
         )
 

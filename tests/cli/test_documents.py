@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,38 @@ def test_what_is_wrong_is_shown_with_its_place(
     told = run("check", "--json", str(good)).json
     assert told["ok"] is False
     assert told["documents"][0]["problems"][0]["file"] == "resilience.yaml"
+
+
+def test_a_document_that_would_take_away_what_is_in_force(good: Path) -> None:
+    new = good.parent / "new.json"
+    flags = {"recommendations": {"state": "ENABLED", "variants": {"on": True}, "defaultVariant": "on"}}
+    new.write_text(json.dumps({"flags": flags}))
+    assert run("check", str(new)).status == 0
+    done = run("check", str(new), "--after", str(good))
+    assert done.status == 1
+    assert done.lines == [
+        f"BAD  {new}: would be refused",
+        "BAD  new.json:1: /resiliency/targets: it would take away all of resiliency.targets; if that is meant, write "
+        'metadata: {allowMassChange: "CHG-4711"}',
+    ]
+    new.write_text(json.dumps({"flags": flags, "metadata": {"allowMassChange": "CHG-9"}}))
+    assert run("check", str(new), "--after", str(good)).status == 0
+
+
+def test_a_protected_feature_that_would_go(good: Path) -> None:
+    new = good.parent / "new.yaml"
+    new.write_text(GOOD)
+    good.write_text(GOOD.replace('{degrade: "1:off", owner: growth}', "{protected: true}"))
+    assert run("check", str(new), "--after", str(new)).status == 0
+    done = run("check", str(new), "--after", str(good))
+    assert done.status == 1
+    assert "'recommendations' is protected, and here it is not, and has a ladder" in done.out
+
+
+def test_a_document_in_force_that_is_none(good: Path) -> None:
+    done = run("check", str(good), "--after", str(good.parent / "gone.json"))
+    assert done.status == 2
+    assert "--after: " in done.err
 
 
 def test_an_emergency_document_that_fits(good: Path) -> None:

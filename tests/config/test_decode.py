@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient import DocumentError
-from resilient.config.decode import MOST_PROBLEMS, Leaf, Section, decode, leaves, parse_duration, placed
+from resilient.config.decode import MOST_PROBLEMS, decode, placed
+from resilient.config.leaves import Leaf, leaves, parse_duration
+from resilient.config.section import Section
 from resilient.core.backoff import Backoff
 from resilient.core.budget import BudgetOptions
 from resilient.policies.breaker import CircuitBreakerOptions

@@ -20,9 +20,9 @@ from resilient import (
     standard,
 )
 from resilient.config import explain, load, status
-from resilient.config.decode import Section
 from resilient.config.live import Live
 from resilient.config.loader import Loader
+from resilient.config.section import Section
 from resilient.config.sections import SECTIONS
 from resilient.core.registry import Registry
 from resilient.flags.state import NOTHING, STATE, publish

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from resilient import Bulkhead, ConfigError, Pipeline, Retry, configure, outbound, standard
 from resilient.config import explain, load
-from resilient.config.decode import flat_leaves
 from resilient.config.environment import Setting, read_environment, spelt
+from resilient.config.leaves import flat_leaves
 from resilient.testing import KubeletVolume
 
 pytestmark = pytest.mark.usefixtures("center")
@@ -117,7 +117,7 @@ def test_the_document_stands_above_it_and_says_so(
     assert pipeline["retry"].options.attempts == 4
     assert f"payments: {ATTEMPTS} is without effect: the document stands above it at r.json:1" in caplog.text
     assert explain("payments.retry.attempts").layer == "document"
-    volume.write({"r.json": "{}"})
+    volume.write({"r.json": '{"metadata": {"allowMassChange": "CHG-1"}}'})
     load()
     assert pipeline["retry"].options.attempts == 2
     volume.write(document(4))

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from resilient import DocumentError, Pipeline, Retry
-from resilient.config.decode import Section
 from resilient.config.live import Live
 from resilient.config.loader import EVERY, Loader
+from resilient.config.section import Section
 from resilient.core.registry import Registry
 from resilient.testing import KubeletVolume, ManualClock, capture_events
 
@@ -194,7 +194,7 @@ def test_a_directory_that_comes_later_is_found(tmp_path: Path, caplog: pytest.Lo
 def test_what_leaves_the_document_goes_back_to_the_code(kit: Kit, volume: KubeletVolume) -> None:
     volume.write({"a.json": attempts(7)})
     kit.look()
-    volume.write({"a.json": "{}"})
+    volume.write({"a.json": '{"metadata": {"allowMassChange": "CHG-1"}}'})
     assert kit.look() == "ready"
     assert kit.attempts == 3
 

@@ -16,6 +16,7 @@ from resilient import ConfigError, DocumentError, configure, standard
 from resilient.config import Source, load, status
 from resilient.config.feed import Feed
 from resilient.config.push import LONGEST_PAUSE, LONGEST_WAIT, Pushed
+from resilient.config.records import Change, History
 from resilient.config.source import MOST_BYTES, Changing
 from resilient.testing import ManualClock
 
@@ -213,11 +214,11 @@ class TestSteps:
                     seen.append((feed.status.state, str(feed.status.problem)))
 
         pushed = Pushed(Hangs(), clock=clock)
-        feed = Feed(pushed)
+        feed = Feed(pushed, History(), clock)
         pushed.step()
         files = feed.look()
         assert files is not None
-        feed.accept(files, None, 0)
+        feed.accept(files, Change("applied", 0.0, "it", 1), 0)
         feed.dealt_with()
         pushed.step()
         silent = ("stale", "has not answered for 150 s")

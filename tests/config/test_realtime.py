@@ -35,7 +35,8 @@ def large(n: int) -> str:
         }
         for i in range(3_640)
     }
-    return json.dumps({"resiliency": {"targets": targets}}, indent=1)
+    metadata = {"allowMassChange": f"CHG-{n}"}
+    return json.dumps({"metadata": metadata, "resiliency": {"targets": targets}}, indent=1)
 
 
 def write(directory: Path, documents: list[str], asked: Any) -> None:

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient import DocumentError
-from resilient.config.decode import Leaf, decode, flat_leaves
-from resilient.config.loader import snapshot_of
+from resilient.config.decode import decode
+from resilient.config.leaves import Leaf, flat_leaves
 from resilient.config.schema import schema
 from resilient.config.sections import SECTIONS
+from resilient.config.snapshot import snapshot_of
 from resilient.config.source import Files
 
 from .samples import document

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import resilient.config.events
 from resilient import Event, is_active, set_active, subscribe
 from resilient.core import events
 from resilient.core.events import RUNTIME, Runtime, emit
@@ -26,7 +27,25 @@ FIELDS = {
     "EndpointsChanged": ("resilient.endpoints.changed", {"added", "count", "removed"}),
     "EndpointTransition": ("resilient.endpoint.transition", {"endpoint", "new", "old", "reason"}),
     "DiscoveryFailed": ("resilient.discovery.failed", {"reason"}),
-    "ConfigApplied": ("resilient.config.applied", {"changes", "digest", "generation", "version"}),
+    "RejectionObserved": ("resilient.rejection.observed", {"by", "reason"}),
+    "ConfigApplied": (
+        "resilient.config.applied",
+        {
+            *(
+                "changed_by",
+                "changes",
+                "differences",
+                "digest",
+                "generation",
+                "latency",
+                "pinned",
+                "previous",
+            ),
+            *("rollback_of", "ticket", "version"),
+        },
+    ),
+    "ConfigFlapping": ("resilient.config.flapping", {"generation", "on"}),
+    "ConfigOverridden": ("resilient.config.overridden", {"ended", "reason", "ttl", "value"}),
     "ConfigRejected": ("resilient.config.rejected", {"generation", "reason"}),
     "ConfigRecovered": ("resilient.config.recovered", {"generation"}),
     "TimeoutOverrun": ("resilient.timeout.overrun", {"overrun", "timeout"}),
@@ -54,7 +73,8 @@ def test_names_and_fields_are_stable() -> None:
     """Dashboards, alerts and logs hang on them."""
     classes = {
         name: each
-        for name, each in vars(events).items()
+        for module in (events, resilient.config.events)
+        for name, each in vars(module).items()
         if isinstance(each, type) and issubclass(each, Event) and each is not Event
     }
     assert {*classes} == {*FIELDS}

@@ -27,7 +27,7 @@ from resilient.testing.behaviours import Stepish
 from tests.http.calls import Caller, both, policies, report
 from tests.http.sdk import httpx
 
-QUICK = 0.1
+QUICK = 0.25
 """Seconds that sync code waits in real time."""
 VIRTUAL = 2.0
 

@@ -14,7 +14,7 @@ from resilient import Bulkhead, CircuitBreaker, Pipeline, RateLimit, Rejected, R
 from resilient.config.decode import decode
 from resilient.config.document import parse
 from resilient.config.live import Live
-from resilient.config.snapshot import Snapshot
+from resilient.config.snapshot import Noted, Snapshot
 from resilient.config.source import Files
 from resilient.core.registry import Registry
 from tests.races.racing import Room, Tally, dawdle, race
@@ -43,7 +43,7 @@ def snapshot(n: int) -> Snapshot:
     said = {kind: kinds[kind] for kind in kinds if chance.random() < 0.7}
     text = json.dumps({"resiliency": {"targets": {"payments": said}}}).encode()
     document = parse(Files({"a.json": text}, str(n)))
-    return Snapshot(n, document.digest, None, document.sources, decode(document))
+    return Snapshot(n, document.digest, Noted(), document.sources, decode(document))
 
 
 class Kit:

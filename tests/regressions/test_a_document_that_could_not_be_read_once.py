@@ -30,8 +30,8 @@ class _Nobody:
         if self.full:
             raise MemoryError
 
-    def apply(self, snapshot: object, /) -> int:
-        return 0
+    def apply(self, snapshot: object, /) -> tuple[()]:
+        return ()
 
 
 @pytest.fixture

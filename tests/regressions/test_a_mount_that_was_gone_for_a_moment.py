@@ -16,8 +16,8 @@ class _Nobody:
     def check(self, snapshot: object, /) -> None:
         pass
 
-    def apply(self, snapshot: object, /) -> int:
-        return 0
+    def apply(self, snapshot: object, /) -> tuple[()]:
+        return ()
 
 
 def test_it_is_read_again(tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ import pytest
 
 from resilient import Bulkhead, CircuitBreaker, Pipeline, RateLimit
 from resilient.config.live import Live
-from resilient.config.loader import snapshot_of
-from resilient.config.snapshot import Snapshot
+from resilient.config.snapshot import Snapshot, snapshot_of
 from resilient.config.source import Files
 from resilient.core.registry import Registry
 from resilient.policies.breaker.state import BreakerState
@@ -73,5 +72,5 @@ def test_what_is_told_twice_changes_nothing() -> None:
     document = said(1, breaker={"consecutive": 5}, ratelimit={"rate": "20/hour"}, bulkhead={"limit": 4})
     live.apply(document)
     before = (breaker.totals(), limit.available(), bulkhead.in_flight)
-    assert live.apply(document, surely=True) == 0
+    assert live.apply(document, surely=True) == ()
     assert (breaker.totals(), limit.available(), bulkhead.in_flight) == before

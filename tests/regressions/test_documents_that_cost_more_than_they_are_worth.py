@@ -51,8 +51,8 @@ def test_nothing_of_the_document_is_kept_with_what_is_wrong_with_it(volume: Kube
         def check(self, snapshot: object, /) -> None:
             raise KeyError("of ours")
 
-        def apply(self, snapshot: object, /) -> int:
-            return 0
+        def apply(self, snapshot: object, /) -> tuple[()]:
+            return ()
 
     loader = Loader(volume.directory, lambda: (Nobody(), ()))
     for text in ("{", "{}", '{"resilience": {}}', '{"resiliency": {"targets": {"a": {"retry": "b"}}}}'):

@@ -73,5 +73,5 @@ class _Nobody:
     def check(self, snapshot: object, /) -> None:
         pass
 
-    def apply(self, snapshot: object, /) -> int:
-        return 0
+    def apply(self, snapshot: object, /) -> tuple[()]:
+        return ()

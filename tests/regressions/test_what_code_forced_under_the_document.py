@@ -13,7 +13,7 @@ import pytest
 
 from resilient import CircuitBreaker, CircuitOpen, Pipeline
 from resilient.config.live import Live
-from resilient.config.loader import snapshot_of
+from resilient.config.snapshot import snapshot_of
 from resilient.config.source import Files
 from resilient.core.registry import Registry
 

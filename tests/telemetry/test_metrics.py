@@ -138,6 +138,7 @@ def test_outcomes_of_time_outs_rejections_and_cancellations() -> None:
         for outcome in ("timeout", "rejected", "cancelled"):
             assert seen.one("resilient.call.duration", outcome=outcome)[0] == 1
         assert seen.one("resilient.rejections", dependency="slow", by="rate") == 1
+        assert seen.points("resilient.rejections.observed") == []
 
 
 def test_retries_that_were_not_made_are_counted_by_reason() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...core.options import Options, number
+from ...core.options import Options, check_state, number
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,12 @@ class BulkheadOptions(Options):
     queue: int = number(0, low=0, high=1_000_000, integer=True, unit="waiting calls", hint="queue=50")
     max_wait: float = number(0.0, low=0, high=86_400, unit="seconds", hint="max_wait=0.5")
     name: str | None = None
+    state: str | None = None
+    """Set by the config document: ``observe`` or ``disabled``."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_state(self)
         if bool(self.queue) != bool(self.max_wait):
             missing = "max_wait" if self.queue else "queue"
             self.refuse(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...core.forks import tell_after_fork
 from ...core.options import seconds
 from ...core.outcome import Verdict
-from ...core.policy import Gate, Policy, Wait
+from ...core.policy import Gate, Policy, Wait, teller
 from .options import BulkheadOptions
 from .state import Permit, Seats
 
@@ -46,7 +46,7 @@ class Bulkhead(Gate[Permit]):
     ) -> None:
         self.options = BulkheadOptions(limit, queue, max_wait, name)
         self.name = name
-        self._seats = seats = Seats(self.options)
+        self._seats = seats = Seats(self.options, teller(self))
         # The state machine's own methods stand in for those below: one frame less on every call.
         self.admit = seats.admit  # type: ignore[method-assign]  # one frame less on each call
         self.record = seats.record  # type: ignore[method-assign]  # one frame less on each call
@@ -84,4 +84,4 @@ class Bulkhead(Gate[Permit]):
     def describe(self, outer: tuple[Policy, ...] = (), inner: tuple[Policy, ...] = (), /) -> str:
         o = self.options
         queue = f", queue {o.queue} for {seconds(o.max_wait)}" if o.queue else ""
-        return f"Bulkhead({o.limit}{queue})"
+        return f"Bulkhead({o.limit}{queue}{f', {o.state}' if o.state else ''})"

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from ...core.errors import BulkheadFull
+from ...core.options import OBSERVE
 from ...core.outcome import Verdict
 from ...core.policy import Wait
 from .options import BulkheadOptions
@@ -21,13 +23,41 @@ from .options import BulkheadOptions
 Permit = list[Any]
 
 
+class _Extra(list[Any]):
+    """A permit above the limit, for who is let by.
+
+    As long as calls are let by, nothing comes back of it. When they are not any more, one permit is kept away from
+    others until this one is back, so that the limit holds before anybody is let in.
+    """
+
+    __slots__ = ("_epoch", "_home", "_seats")
+
+    def __init__(self, seats: Seats, epoch: int, home: Permit) -> None:
+        self._seats = seats
+        self._epoch = epoch
+        self._home = home
+
+    def append(self, permit: Any, /) -> None:
+        if not self._seats.took_back(self._epoch):
+            self._home.append(self._home)
+
+
 class Seats:
-    """The permits of a bulkhead."""
+    """The permits of a bulkhead.
 
-    __slots__ = ("_free", "_lock", "_owed", "_waiting", "options")
+    Args:
+        observed: told, outside the lock, of a call that is let by and would have been turned away.
+    """
 
-    def __init__(self, options: BulkheadOptions) -> None:
+    __slots__ = ("_epoch", "_extra", "_free", "_lock", "_observed", "_owed", "_waiting", "options")
+
+    def __init__(
+        self, options: BulkheadOptions, observed: Callable[[BulkheadFull], None] = lambda _: None
+    ) -> None:
         self.options = options
+        self._observed = observed
+        self._epoch = 0  # how often calls were let by and then not any more; guarded by _lock
+        self._extra = 0  # calls in flight that were let by above the limit; guarded by _lock
         self._lock = threading.RLock()
         self._free = self._all_free()
         self._waiting: deque[Wait[Permit]] = deque()  # changed under _lock
@@ -48,6 +78,10 @@ class Seats:
 
     def _queue_up(self, now: float) -> Permit | Wait[Permit]:
         options = self.options
+        if options.state is not None and (extra := self._let_by()) is not None:
+            if options.state == OBSERVE:
+                self._observed(self._full(f"{options.limit} calls are in flight", "full"))
+            return extra
         if not options.queue:
             raise self._full(f"{options.limit} calls are in flight", "full")
         wait: Wait[Permit] = Wait(until=now + options.max_wait)
@@ -60,6 +94,20 @@ class Seats:
         # A permit may have come back between the first look and the queue.
         self._hand_over()
         return wait if wait.permit is None else wait.permit
+
+    def _let_by(self) -> Permit | None:
+        with self._lock:
+            if self.options.state is None:  # since a moment ago
+                return None
+            self._extra += 1
+            return _Extra(self, self._epoch, self._free)
+
+    def took_back(self, epoch: int, /) -> bool:
+        """An extra permit is back, while calls are still let by."""
+        with self._lock:
+            same = epoch == self._epoch
+            self._extra -= same
+            return same
 
     def record(self, permit: Permit, verdict: Verdict, latency: float, now: float, /) -> None:
         permit.append(permit)
@@ -103,6 +151,16 @@ class Seats:
         with self._lock:
             old, self.options = self.options, options
             more = options.limit - old.limit
+            let_by = list[Wait[Permit]]()
+            if options.state is not None:
+                let_by = [each for each in self._waiting if each not in self._owed]
+                for wait in let_by:
+                    self._waiting.remove(wait)
+                    wait.permit = _Extra(self, self._epoch, self._free)
+                self._extra += len(let_by)
+            elif old.state is not None:
+                more -= self._extra
+                self._extra, self._epoch = 0, self._epoch + 1
             while more > 0 and self._owed:
                 self._waiting.remove(self._owed.pop())
                 more -= 1
@@ -111,6 +169,9 @@ class Seats:
                 owed: Wait[Permit] = Wait()
                 self._owed.add(owed)
                 self._waiting.appendleft(owed)
+        for wait in let_by:
+            if wait.wake is not None:
+                wait.wake()
         self._hand_over()
 
     def settle(self, wait: Wait[Permit], now: float, /) -> Permit:
@@ -138,7 +199,7 @@ class Seats:
     @property
     def in_flight(self) -> int:
         with self._lock:
-            return self.options.limit + len(self._owed) - len(self._free)
+            return self.options.limit + self._extra + len(self._owed) - len(self._free)
 
     @property
     def waiting(self) -> int:
@@ -150,3 +211,4 @@ class Seats:
         self._free = self._all_free()  # what was in flight is in flight in the parent
         self._waiting.clear()
         self._owed.clear()
+        self._extra, self._epoch = 0, self._epoch + 1

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 from ...core.errors import PolicyError
-from ...core.options import Options, number, refuse_async
+from ...core.options import Options, check_state, number, refuse_async
 
 NANOSECONDS = 1_000_000_000
 _UNITS = {
@@ -90,9 +90,12 @@ class RateLimitOptions(Options):
     max_keys: int = number(1_000_000, low=1, high=10**9, integer=True, unit="keys", hint="max_keys=1_000_000")
     overflow: str = "refuse"
     name: str | None = None
+    state: str | None = None
+    """Set by the config document: ``observe`` or ``disabled``."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_state(self)
         object.__setattr__(self, "rate", parse_rate(self.rate))
         if self.burst is None:
             object.__setattr__(self, "burst", self.rate.amount)

@@ -8,7 +8,7 @@ from typing import Any
 from ...core.errors import PolicyError
 from ...core.forks import tell_after_fork
 from ...core.options import seconds
-from ...core.policy import Gate, Policy, Wait
+from ...core.policy import Gate, Policy, Wait, teller
 from .options import RateLimitOptions
 from .state import Bucket, KeyedBuckets, check_cost, too_late
 
@@ -67,8 +67,8 @@ class RateLimit(Gate[float]):
     ) -> None:
         self.options = RateLimitOptions(rate, burst, cost, max_wait, key, max_keys, overflow, name)
         self.name = name
-        self._bucket = Bucket(self.options)
-        self._buckets = KeyedBuckets(self.options) if key is not None else None
+        self._bucket = Bucket(self.options, teller(self))
+        self._buckets = KeyedBuckets(self.options, teller(self)) if key is not None else None
         self.selects = key is not None or callable(cost)
         if not self.selects and cost == 1:
             # The state machine's own method stands in for the one below: one frame less on every call.
@@ -160,6 +160,8 @@ class RateLimit(Gate[float]):
             parts.append(f"waits {seconds(o.max_wait)}")
         if o.key is not None:
             parts.append(f"per key, {o.max_keys} keys")
+        if o.state is not None:
+            parts.append(o.state)
         return f"RateLimit({', '.join(parts)})"
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Self
 
 from ...core.errors import PolicyError, RateLimited
+from ...core.options import OBSERVE
 from ...core.policy import Wait
 from .options import NANOSECONDS, RateLimitOptions
 
@@ -36,13 +37,17 @@ class Bucket:
         "_interval",
         "_lock",
         "_max_wait",
+        "_observed",
         "_span",
         "_taken",
         "options",
     )
 
-    def __init__(self, options: RateLimitOptions) -> None:
+    def __init__(
+        self, options: RateLimitOptions, observed: Callable[[RateLimited], None] = lambda _: None
+    ) -> None:
         self._lock = threading.RLock()
+        self._observed = observed
         self._use(options)
         self._full_then = 0.0  # when the bucket was full; guarded by _lock
         self._taken = 0  # nanoseconds taken since; guarded by _lock
@@ -97,8 +102,12 @@ class Bucket:
             if early <= self._max_wait:
                 self._taken += new - tat
                 self._full_at = full_at = new / NANOSECONDS
-                return full_at if early <= 0 else reserved(t + early, Reserved(full_at, self._interval), 1)
-        raise limited(self.options, early, 0)
+                if early <= 0 or self.options.state is not None:
+                    return full_at
+                return reserved(t + early, Reserved(full_at, self._interval), 1)
+        if self.options.state is None:
+            raise limited(self.options, early, 0)
+        return let_by(limited(self.options, early, 0), self.options, self._observed)
 
     def admit_cost(self, now: float, cost: int) -> float | Wait[float]:
         t = int(now * NANOSECONDS)
@@ -108,10 +117,12 @@ class Bucket:
             early = new - self._span - t
             if early <= self._max_wait:
                 self._move(new)
-                if early <= 0:
+                if early <= 0 or self.options.state is not None:
                     return self._full_at
                 return reserved(t + early, Reserved(self._full_at, self._interval), cost)
-        raise limited(self.options, early, tokens(self.options, tat, t))
+        if self.options.state is None:
+            raise limited(self.options, early, tokens(self.options, tat, t))
+        return let_by(limited(self.options, early, 0), self.options, self._observed)
 
     def give_back(self, permit: float, cost: int, now: float) -> None:
         """A call that paid ``cost`` never ran."""
@@ -206,6 +217,17 @@ def outstanding(permit: float, cost: int, now: float, interval: int) -> int:
     return back if took == interval else back * interval // took
 
 
+NO_TOKEN = 0.0
+"""The permit of a call that was let by without one: nothing is given back of it."""
+
+
+def let_by(refusal: RateLimited, options: RateLimitOptions, observed: Callable[[RateLimited], None]) -> float:
+    """What a call gets in place of its refusal, where the limit is suspended."""
+    if options.state == OBSERVE:
+        observed(refusal)
+    return NO_TOKEN
+
+
 def limited(options: RateLimitOptions, early: int, remaining: int) -> RateLimited:
     return RateLimited(
         options.refusal,
@@ -213,6 +235,15 @@ def limited(options: RateLimitOptions, early: int, remaining: int) -> RateLimite
         limit=options.rate.text,
         retry_after=early / NANOSECONDS,
         remaining=remaining,
+        dependency=options.name,
+    )
+
+
+def too_many_keys(options: RateLimitOptions) -> RateLimited:
+    return RateLimited(
+        f"the rate limit of {options.rate.text} holds {options.max_keys} keys in use, and this one is new",
+        reason="too many keys",
+        limit=options.rate.text,
         dependency=options.name,
     )
 
@@ -241,6 +272,7 @@ class KeyedBuckets:
         "_lock",
         "_new",
         "_none_before",
+        "_observed",
         "_old",
         "_overflow",
         "_soonest",
@@ -248,8 +280,11 @@ class KeyedBuckets:
         "options",
     )
 
-    def __init__(self, options: RateLimitOptions) -> None:
+    def __init__(
+        self, options: RateLimitOptions, observed: Callable[[RateLimited], None] = lambda _: None
+    ) -> None:
         self.options = options
+        self._observed = observed
         self._lock = threading.RLock()
         self._life = _life(options)
         self._new: dict[Hashable, int] = {}  # guarded by _lock
@@ -287,18 +322,11 @@ class KeyedBuckets:
                 and len(self._new) + len(self._old) >= options.max_keys
                 and not self._make_room(t)
             )
-            if shared and options.overflow == "refuse":
-                raise RateLimited(
-                    f"the rate limit of {options.rate.text} holds {options.max_keys} keys in use, and this "
-                    "one is new",
-                    reason="too many keys",
-                    limit=options.rate.text,
-                    dependency=options.name,
-                )
+            full = shared and options.overflow == "refuse"
             tat = self._overflow if shared else found or 0
             new = (tat if tat > t else t) + cost * interval
             early = new - interval * options.capacity - t
-            if early <= 0 or early <= int(options.max_wait * NANOSECONDS):
+            if not full and (early <= 0 or early <= int(options.max_wait * NANOSECONDS)):
                 if shared:
                     self._overflow = new
                 else:
@@ -308,10 +336,14 @@ class KeyedBuckets:
                     permit: float = Shared(full_at, interval)
                 else:
                     permit = Reserved(full_at, interval) if early > 0 else full_at
-                return reserved(t + early, permit, cost) if early > 0 else permit
+                waits = early > 0 and options.state is None
+                return reserved(t + early, permit, cost) if waits else permit
             if not shared and found is not None:
                 self._new[key] = found
-        raise limited(options, early, tokens(options, tat, t))
+        if options.state is None:
+            raise too_many_keys(options) if full else limited(options, early, tokens(options, tat, t))
+        refused = too_many_keys(options) if full else limited(options, early, 0)
+        return let_by(refused, options, self._observed)
 
     def give_back(self, key: Hashable, permit: float, cost: int, now: float) -> None:
         """A call that paid ``cost`` never ran."""
@@ -378,7 +410,7 @@ def check_cost(cost: Any, options: RateLimitOptions) -> int:
             f"RateLimit: cost gave {cost!r}; it must give a whole number of at least 1; write "
             "cost=lambda batch: max(1, len(batch))"
         )
-    if cost > options.capacity:
+    if cost > options.capacity and options.state is None:
         raise RateLimited(
             f"a call of cost {cost} can never pass a burst of {options.burst}; raise burst= or split the "
             "call",

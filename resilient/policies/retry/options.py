@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...core.backoff import Backoff
 from ...core.budget import Budget
-from ...core.options import Options, number, refuse_async
+from ...core.options import Options, check_state, number, refuse_async
 from ...core.when import TRANSIENT, When
 from .strategies import is_a, is_strategy
 
@@ -30,9 +30,12 @@ class RetryOptions(Options):
     budget: Budget | None = None
     idempotent: bool | None = None
     idempotency_key: Callable[..., str] | None = None
+    state: str | None = None
+    """Set by the config document: ``observe`` or ``disabled``."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_state(self)
         if not is_strategy(self.on):
             object.__setattr__(self, "on", When.of(self.on, policy="Retry", field="on", results=True))
         if isinstance(self.wait, (int, float)) and not isinstance(self.wait, bool):

@@ -165,6 +165,8 @@ class Retry(Policy):
             parts.append("keyed")
         elif o.idempotent is False:
             parts.append("only what did not happen")
+        if o.state is not None:
+            parts.append(o.state)
         return f"Retry({', '.join(parts)})"
 
     def _looks_at_results(self) -> bool:

@@ -21,7 +21,7 @@ from ...core.events import (
     emit,
     logger,
 )
-from ...core.options import seconds
+from ...core.options import DISABLED, OBSERVE, seconds
 from ...core.outcome import FAILURE, Evidence, Report, Unfinished, Verdict, attach, error_type, report_of
 from ...core.policy import Site, verdict_on
 from ...core.when import When
@@ -234,6 +234,9 @@ class Story:
         return self._limits(report)
 
     def _limits(self, report: Report | None) -> str | None:
+        suspended = self._suspended()
+        if suspended == DISABLED:
+            return suspended
         if self.attempts >= self.options.attempts:
             return "attempts"
         if self.call.attempt > 1:
@@ -269,9 +272,16 @@ class Story:
         deadline = self.call.deadline
         if deadline is not None and now + delay >= deadline:
             return 0.0, "deadline"
+        if self._suspended() == OBSERVE:
+            return 0.0, OBSERVE
         if not self.budget.withdraw(now):
             return 0.0, "budget"
         return delay, None
+
+    def _suspended(self) -> str | None:
+        """What an operator has made of it, now: an incident does not wait for calls that are under way."""
+        in_force: RetryOptions = getattr(self.owner, "options", self.options)
+        return in_force.state
 
     def _own_delay(self, wait: Backoff, report: Report) -> float:
         evidence = report.evidence
@@ -370,6 +380,8 @@ _WHY = {
     "attempts": "no attempts left",
     "body": "not retried: the request body cannot be sent again (give bytes, a seekable file, or a function)",
     "budget": "not retried: the retry budget is spent",
+    "disabled": "not retried: an operator has switched retries off",
+    "observe": "not retried: an operator has it observed only",
     "deadline": "not retried: the deadline leaves no time for it",
     "not_idempotent": "not retried: it may have happened, and repeating it is not known to be safe",
     "final": "not retried: an error of ours that is final",
