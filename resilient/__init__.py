@@ -7,10 +7,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers know the name; `typing` is dearer to import than all that stands here
 if TYPE_CHECKING:
+    from . import aiohttp as aiohttp
     from . import grpc as grpc
     from . import httpx as httpx
     from . import httpx2 as httpx2
     from . import openfeature as openfeature
+    from . import requests as requests
     from .config.features import degradable as degradable
     from .config.features import features as features
     from .config.settings import configure as configure
@@ -114,7 +116,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-_BINDINGS = ("grpc", "httpx", "httpx2", "openfeature")
+_BINDINGS = ("aiohttp", "grpc", "httpx", "httpx2", "openfeature", "requests")
 __all__ = sorted(_HOME)  # without the bindings: `from resilient import *` must not hide the SDK
 
 

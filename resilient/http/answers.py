@@ -33,7 +33,7 @@ def look(dependency: Dependency, request: Any, response: Any, logical: Logical, 
         profile=dependency.profile,
         keyed=has_key(dependency, request),
         safe=request.method in SAFE_METHODS,
-        content=lambda: _content(dependency, response),
+        content=lambda: dependency.binding.content(response),
         wall=dependency.clock.time,
     )
     if found is None:
@@ -50,19 +50,6 @@ def look(dependency: Dependency, request: Any, response: Any, logical: Logical, 
     if found.quota is not None:
         hold(dependency, found.retry_after)
     return found
-
-
-def _content(dependency: Dependency, response: Any) -> bytes | None:
-    """The body of an answer that was read inside the attempt, unpacked. The answer itself is left as it is: whoever
-    wants its raw bytes may."""
-    sdk, stream = dependency.binding.sdk, response.stream
-    if not isinstance(stream, sdk.ByteStream):
-        return None
-    try:
-        content: bytes = sdk.Response(response.status_code, headers=response.headers, stream=stream).read()
-    except sdk.DecodingError:
-        return None
-    return content
 
 
 def look_at_good(dependency: Dependency, request: Any, response: Any, /) -> None:

@@ -230,7 +230,7 @@ def _of_the_network(exc: Exception) -> bool:
     if isinstance(exc, OSError):
         return True
     for cls in type(exc).__mro__:  # noqa: SIM110 - any() makes a generator
-        if cls.__name__ == "RequestError":
+        if cls.__name__ in ("RequestError", "ClientError"):  # httpx's, aiohttp's
             return True
     return False
 
@@ -238,12 +238,16 @@ def _of_the_network(exc: Exception) -> bool:
 def stale(exc: BaseException, attempt: Attempt, /) -> bool:
     """Whether a kept connection was closed by the peer while we took it up: the classic race of
     keep-alive."""
-    return (
-        attempt.reused
-        and attempt.sent
-        and not attempt.received
-        and type(exc).__name__ in ("RemoteProtocolError", "ReadError", "WriteError")
+    return attempt.reused and attempt.sent and not attempt.received and type(exc).__name__ in _BROKEN
+
+
+_BROKEN = frozenset(
+    (
+        *("RemoteProtocolError", "ReadError", "WriteError"),  # httpx
+        "ConnectionError",  # requests
+        *("ServerDisconnectedError", "ClientOSError", "ClientConnectionResetError"),  # aiohttp
     )
+)
 
 
 def _causes(exc: BaseException) -> list[BaseException]:
@@ -264,6 +268,8 @@ def _may_pass(causes: list[BaseException]) -> bool:
     """Whether a failure to connect may pass. A bad certificate does not; a name that is not there yet may."""
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
+            return False
+        if type(cause).__name__ == "ServerFingerprintMismatch":  # aiohttp's
             return False
         if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT):
             return False
@@ -291,7 +297,12 @@ def unreachable(exc: BaseException, /) -> bool:
     return any(isinstance(cause, OSError) and cause.errno in _NOBODY_THERE for cause in _causes(exc))
 
 
-_CALLERS_OWN = ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "DecodingError")
+_CALLERS_OWN = frozenset(
+    (
+        *("UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "DecodingError"),  # httpx
+        *("InvalidProxyURL", "InvalidHeader", "ContentDecodingError", "UnrewindableBodyError"),  # requests
+    )
+)
 
 
 def _by_a_sibling(name: str, attempt: Attempt) -> bool:

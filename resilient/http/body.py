@@ -358,7 +358,7 @@ class SyncBody(ResponseBody):
         """Read what is left, if it is little and comes soon; then close."""
         left = DRAIN_BYTES if self.ours else -1
         attempt = self._attempt
-        attempt.deadline = _sooner(attempt, seconds)
+        attempt.deadline = sooner(attempt, seconds)
         try:
             for chunk in self if left > 0 else ():
                 left -= len(chunk)
@@ -401,7 +401,7 @@ class AsyncBody(ResponseBody):
         """Read what is left, if it is little and comes soon; then close."""
         left = DRAIN_BYTES if self.ours else -1
         attempt = self._attempt
-        attempt.deadline = _sooner(attempt, seconds)
+        attempt.deadline = sooner(attempt, seconds)
         try:
             if left > 0:
                 async for chunk in self:
@@ -414,6 +414,7 @@ class AsyncBody(ResponseBody):
             await self.aclose()
 
 
-def _sooner(attempt: Any, seconds: float) -> float:
+def sooner(attempt: Any, seconds: float) -> float:
+    """The deadline of an attempt whose answer nobody wants."""
     until: float = attempt.clock() + seconds
     return until if attempt.deadline is None else min(attempt.deadline, until)

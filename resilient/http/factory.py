@@ -29,6 +29,7 @@ from ..presets import standard
 from .attempt import Attempt
 from .binding import Binding
 from .environment import environment_proxies
+from .faces import Faces
 from .logical import Dependency, is_ours
 from .profiles import Profile, profile_of
 from .protocols import check_protocols
@@ -358,7 +359,7 @@ def split(binding: Binding, options: dict[str, Any], endpoints: Sequence[str]) -
 
 
 def depend(
-    binding: Binding,
+    binding: Faces,
     name: str,
     base_url: Any,
     policies: Policy | None,
@@ -404,7 +405,7 @@ def depend(
             )
     known = profile_of(profile)
     for policy in pipeline:
-        _refuse_in_clients(policy, known, asynchronous)
+        _refuse_in_clients(policy, known, binding.response, asynchronous)
     if base_url.scheme not in ("http", "https") or not base_url.host:
         raise PolicyError(
             f"client: base_url={str(base_url)!r} must be an absolute http or https URL; write "
@@ -426,13 +427,13 @@ def depend(
     return found
 
 
-def _refuse_in_clients(policy: Policy, profile: Profile, asynchronous: bool) -> None:
+def _refuse_in_clients(policy: Policy, profile: Profile, response: str, asynchronous: bool) -> None:
     """What would be wrong at the first request is said when the client is built."""
     if isinstance(policy, Fallback):
         if not callable(policy.options.fallback):
             raise PolicyError(
                 f"client: policies= has {policy}, one value for all calls, and each must get a response of its own; "
-                "write Fallback(lambda request: httpx.Response(200, json=[]))"
+                f"write Fallback(lambda request: {response})"
             )
         if not asynchronous and is_async(policy.options.fallback):
             raise PolicyError(

@@ -30,8 +30,8 @@ from ..policies.ratelimit import RateLimit
 from ..policies.retry.options import RetryOptions
 from ..policies.retry.state import key_of
 from ..policies.timeout import Timeout
-from .binding import Binding
 from .body import pin_boundary
+from .faces import Faces
 from .keyed import check_key, first_sent, guard_window, key_sent
 from .options import RequestOptions, options_of
 from .profiles import IDEMPOTENT_METHODS, METHODS_WITH_KEY, SAFE_METHODS, Profile
@@ -118,7 +118,7 @@ class Logical:
         self.busy = False
         self._first = self._hop = 0
         self._redirect: Any = None
-        self._challenged: tuple[str, list[tuple[bytes, bytes]]] | None = None
+        self._challenged: tuple[str, list[tuple[str, str]]] | None = None
 
     def hop_began(self, request: Any) -> None:
         """A request of the call is handed to us: the first, or that of a redirect or an auth flow."""
@@ -215,9 +215,9 @@ class Asked(Logical):
         self.options = options  # type: ignore[misc]  # the slot stands before the class's None
 
 
-def _seen(request: Any) -> tuple[str, list[tuple[bytes, bytes]]]:
+def _seen(request: Any) -> tuple[str, list[tuple[str, str]]]:
     """What an auth flow may change of a request."""
-    return str(request.url), list(request.headers.raw)
+    return str(request.url), list(request.headers.items())
 
 
 @functools.lru_cache(maxsize=1024)
@@ -251,7 +251,7 @@ class Dependency:
     def __init__(
         self,
         name: str,
-        binding: Binding,
+        binding: Faces,
         authority: tuple[str, str, int | None] | None,
         pipeline: Pipeline,
         profile: Profile,
@@ -295,7 +295,7 @@ class Dependency:
         elif logical.busy:
             raise PolicyError(
                 f"{request.method} {request.url.path}: the request is being sent already; build one for each call, "
-                "with client.build_request(...)"
+                f"with {self.binding.builds}"
             )
         elif logical.is_over(request):
             self._forget_key(request, logical, made_only=True)
@@ -415,7 +415,7 @@ class Dependency:
         if isinstance(exc, TimedOut):
             has_deadline = logical.options is not None and logical.options.deadline is not None
             self._say_what_ran_out(exc, logical, unsaid=logical.hops > 1 or has_deadline or not owned)
-        on_the_way = isinstance(exc, (TimedOut, Rejected, binding.sdk.TransportError))
+        on_the_way = isinstance(exc, (TimedOut, Rejected, *binding.on_the_way))
         operation = self.operation(request, logical)
         not_again = logical.done is not None or not logical.is_idempotent(request)
         if on_the_way and logical.maybe_since is not None and not_again:
@@ -439,14 +439,16 @@ class Dependency:
             return binding.own_error(exc, request)
         return exc
 
-    def stood_in(self, response: Any, logical: Logical) -> None:
+    def stood_in(self, given: Any, logical: Logical) -> Any:
         """A policy gave this in place of an answer: it must be one, and its report tells what became of the call."""
-        if not isinstance(response, self.binding.sdk.Response):
+        response = self.binding.taken(given)
+        if response is None:
             raise PolicyError(
-                f"Fallback: gave {type(response).__name__} for a request to {self.name}; in a client it must give a "
-                "response, made anew for each call; write Fallback(lambda request: httpx.Response(200, json=[]))"
+                f"Fallback: gave {type(given).__name__} for a request to {self.name}; in a client it must give a "
+                f"response, made anew for each call; write Fallback(lambda request: {self.binding.response})"
             )
         response.extensions[STATE] = logical.report()
+        return response
 
     def ran_out(self, exc: TimedOut, request: Any, logical: Logical) -> None:
         """Time ran out where no policy of ours says so: at another authority, or while the caller read a body."""

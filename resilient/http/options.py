@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -101,3 +103,42 @@ def options_of(given: Any, /) -> RequestOptions:
                 f"request: extensions['resilient'] has no {name!r}; it takes {', '.join(_NAMES)}.{meant}"
             )
     return RequestOptions(**given)
+
+
+_SAID: ContextVar[list[RequestOptions]] = ContextVar("resilient_request_options")
+"""What is said of the next request in this context, for clients whose requests carry nothing of ours."""
+
+
+@contextmanager
+def options(**said: Any) -> Iterator[None]:
+    """Say something of one request: the one that is made inside.
+
+    Args:
+        **said: as `RequestOptions`.
+
+    Raises:
+        PolicyError: it says something that cannot be; or a second request is made inside, and a key or a deadline of
+            the first must not pass to it.
+
+    Example:
+        >>> import resilient.requests
+        >>> with resilient.requests.options(operation="search", idempotent=True):
+        ...     pass  # session.post(...)
+    """
+    token = _SAID.set([options_of(said)])
+    try:
+        yield
+    finally:
+        _SAID.reset(token)
+
+
+def said() -> RequestOptions | None:
+    """What is said of the request that is made now."""
+    waiting = _SAID.get(None)
+    if waiting is None:
+        return None
+    if not waiting:
+        raise PolicyError(
+            "request: options(...) is for one request, and this is the second inside it; write a block for each"
+        )
+    return waiting.pop()

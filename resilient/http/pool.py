@@ -16,8 +16,7 @@ from typing import Any
 from ..core.forks import tell_after_fork
 
 MAX_AGE = 300.0
-"""Seconds after which a connection is not used again, so that new pods get traffic; +-20 %, so that not all
-go at once."""
+"""Seconds after which a connection is not used again, so that new pods get traffic; see `old_at`."""
 MAX_IDLE = 4.0
 """Seconds: below the keep-alive of common servers (uvicorn and Node: 5), so that it is we who close, not
 they."""
@@ -61,6 +60,11 @@ class Connection:
             and core.is_idle()
             and not core.has_expired()
         )
+
+
+def old_at(now: float, max_age: float) -> float:
+    """When a connection that is made now is too old to be used again; +-20 %, so that not all go at once."""
+    return now + max_age * (0.8 + 0.4 * random.random())
 
 
 def _nothing() -> None:
@@ -139,8 +143,7 @@ class Pool:
         for connection in dead:
             connection.kill()
         if found is None:
-            age = self._max_age * (0.8 + 0.4 * random.random())
-            found = Connection(self._connect(), loop, now + age)
+            found = Connection(self._connect(), loop, old_at(now, self._max_age))
         found.uses += 1
         found.taken = True
         return found

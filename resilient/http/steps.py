@@ -320,7 +320,7 @@ class Base:
             if self.dependency.reads:
                 answers.look_at_good(self.dependency, request, response)
         else:
-            self.dependency.stood_in(response, logical)
+            response = self.dependency.stood_in(response, logical)
         logical.hop_ended(request, response)
         return response
 

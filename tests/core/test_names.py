@@ -19,7 +19,7 @@ def test_every_name_is_there_and_of_its_home() -> None:
         if inspect.isclass(value) or inspect.isfunction(value):
             assert value.__name__ == name
             assert value.__module__.startswith("resilient.")
-    assert dir(resilient) == sorted([*resilient.__all__, "grpc", "httpx", "httpx2", "openfeature"])
+    assert dir(resilient) == sorted([*resilient.__all__, "aiohttp", "grpc", "httpx", "httpx2", "openfeature", "requests"])
     assert resilient.__all__ == sorted({*resilient.__all__})
 
 
@@ -32,7 +32,7 @@ def test_type_checkers_see_the_same_names() -> None:
         for alias in node.names:
             assert alias.asname == alias.name, "without `as` a checker takes it for private"
             seen[alias.name] = node.module or ""
-    assert {*seen} == {*resilient.__all__, "grpc", "httpx", "httpx2", "openfeature"}
+    assert {*seen} == {*resilient.__all__, "aiohttp", "grpc", "httpx", "httpx2", "openfeature", "requests"}
     for name, module in seen.items():
         if module:
             assert getattr(resilient, name) is getattr(importlib.import_module(f"resilient.{module}"), name)
@@ -42,7 +42,7 @@ def test_star_import_and_unknown_names() -> None:
     namespace: dict[str, object] = {}
     exec("from resilient import *", namespace)
     assert {*resilient.__all__} <= {*namespace}
-    assert not {"grpc", "httpx", "httpx2", "openfeature"} & {*namespace}, "it would hide the SDK of that name"
+    assert not {"aiohttp", "grpc", "httpx", "httpx2", "openfeature", "requests"} & {*namespace}, "it would hide the SDK of that name"
     with pytest.raises(AttributeError, match="module 'resilient' has no attribute 'CircuitBraker'"):
         resilient.CircuitBraker  # noqa: B018
     assert not hasattr(resilient, "hedge")
