@@ -19,7 +19,9 @@ def test_every_name_is_there_and_of_its_home() -> None:
         if inspect.isclass(value) or inspect.isfunction(value):
             assert value.__name__ == name
             assert value.__module__.startswith("resilient.")
-    assert dir(resilient) == sorted([*resilient.__all__, "aiohttp", "grpc", "httpx", "httpx2", "openfeature", "requests"])
+    assert dir(resilient) == sorted(
+        [*resilient.__all__, "aiohttp", "grpc", "httpx", "httpx2", "openfeature", "requests"]
+    )
     assert resilient.__all__ == sorted({*resilient.__all__})
 
 
@@ -42,7 +44,9 @@ def test_star_import_and_unknown_names() -> None:
     namespace: dict[str, object] = {}
     exec("from resilient import *", namespace)
     assert {*resilient.__all__} <= {*namespace}
-    assert not {"aiohttp", "grpc", "httpx", "httpx2", "openfeature", "requests"} & {*namespace}, "it would hide the SDK of that name"
+    assert not {"aiohttp", "grpc", "httpx", "httpx2", "openfeature", "requests"} & {*namespace}, (
+        "it would hide the SDK of that name"
+    )
     with pytest.raises(AttributeError, match="module 'resilient' has no attribute 'CircuitBraker'"):
         resilient.CircuitBraker  # noqa: B018
     assert not hasattr(resilient, "hedge")
