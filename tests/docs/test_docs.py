@@ -88,9 +88,11 @@ def reference() -> dict[str, list[tuple[str, list[str]]]]:
     """What the reference says of each module: its entries, each with its members."""
     said: dict[str, list[tuple[str, list[str]]]] = {
         "resilient": [],
+        "resilient.aiohttp": [],
         "resilient.config": [],
         "resilient.grpc": [],
         "resilient.httpx": [],
+        "resilient.requests": [],
         "resilient.testing": [],
     }
     module = "resilient"
