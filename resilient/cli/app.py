@@ -79,6 +79,7 @@ def doctor(as_json: JSON = False) -> None:
 
     findings = [
         *health.versions(),
+        *health.clients(),
         *health.namesakes(importlib.metadata.packages_distributions().get("resilient", ())),
         *health.cluster(os.environ, namespace_file=NAMESPACE_FILE, resolv_conf=RESOLV_CONF),
         *health.variables(os.environ),

@@ -24,6 +24,14 @@ PACKAGES = (
     "opentelemetry-sdk", "pybreaker", "pyyaml", "sniffio", "tenacity",
 )  # fmt: skip
 _OPTIONAL = ("httpx2", "httpcore2", "opentelemetry-sdk")
+CLIENTS = {
+    "resilient.httpx": ("httpx", "httpcore"),
+    "resilient.httpx2": ("httpx2", "httpcore2"),
+    "resilient.requests": ("requests", "urllib3"),
+    "resilient.aiohttp": ("aiohttp",),
+    "resilient.grpc": ("grpcio",),
+}
+"""The modules that give clients, and the distributions that each stands on."""
 _PREFIX = "RESILIENT_"
 VARIABLES = (
     "RESILIENT_CONFIG_DIR",
@@ -62,15 +70,68 @@ def versions() -> Iterator[Finding]:
     implementation = f"{platform.python_implementation()} {platform.python_version()}"
     yield Finding("python", "ok", f"{implementation}, {platform.system()} {platform.machine()}")
     for name in (OURS, *PACKAGES):
-        try:
-            yield Finding(name, "ok", importlib.metadata.version(name))
-        except importlib.metadata.PackageNotFoundError:
-            if name == OURS:
-                yield Finding(
-                    name, "warning", "imported from a directory, not installed", f"run pip install {OURS}"
-                )
-            elif name not in _OPTIONAL:
-                yield Finding(name, "bad", "not installed", f"run pip install --force-reinstall {OURS}")
+        version = _version(name)
+        if version is not None:
+            yield _in_range(name, version)
+        elif name == OURS:
+            yield Finding(
+                name, "warning", "imported from a directory, not installed", f"run pip install {OURS}"
+            )
+        elif name not in _OPTIONAL:
+            yield Finding(name, "bad", "not installed", f"run pip install --force-reinstall {OURS}")
+
+
+def clients() -> Iterator[Finding]:
+    """Which clients there are with what is installed, and what they speak."""
+    h2 = _version("h2")
+    for module, names in CLIENTS.items():
+        extra = module.partition(".")[2]
+        known = {name: version for name in names if (version := _version(name)) is not None}
+        if len(known) < len(names):
+            yield Finding(module, "ok", f"not here; pip install '{OURS}[{extra}]' brings it")
+            continue
+        wrong = [
+            found for name, version in known.items() if (found := _in_range(name, version)).state != "ok"
+        ]
+        speaks = "gRPC, sync and grpc.aio" if module == "resilient.grpc" else "HTTP/1.1"
+        if module in ("resilient.httpx", "resilient.httpx2"):
+            speaks += f", and HTTP/2 in async clients (h2 {h2})" if h2 else f"; HTTP/2 wants {OURS}[http2]"
+        over = ", ".join(f"{name} {version}" for name, version in known.items())
+        yield Finding(module, "ok", f"{speaks}; over {over}")
+        yield from (found for found in wrong if found.what not in PACKAGES)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _in_range(name: str, version: str) -> Finding:
+    """Whether a version is one that this library was tested with, as its own metadata says."""
+    for requirement in _requirements():
+        package, wanted = re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?([^;]*)", requirement.replace(" ", ""))[0]
+        if package != name:
+            continue
+        for sign, bound in re.findall(r"(>=|<)([\d.]+)", wanted):
+            if (_numbers(version) >= _numbers(bound)) != (sign == ">="):
+                said = f"{version} is outside of {wanted}, the versions that this was tested with"
+                return Finding(name, "warning", said, f"run pip install '{name}{wanted}'")
+        break
+    return Finding(name, "ok", version)
+
+
+def _requirements() -> list[str]:
+    try:
+        return importlib.metadata.requires(OURS) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def _numbers(version: str) -> list[int]:
+    """Such as [3, 12, 15]; what comes after the digits of a release is left out."""
+    return [int(each) for each in re.findall(r"^[\d.]*", version)[0].split(".") if each]
 
 
 def namesakes(owners: Iterable[str]) -> Iterator[Finding]:

@@ -181,6 +181,45 @@ def test_what_it_stands_on_is_told_by_version(monkeypatch: pytest.MonkeyPatch) -
     assert not {"httpx2", "httpcore2", "opentelemetry-sdk"} & set(lost), "nobody needs them"
 
 
+def test_clients_say_what_they_speak(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"httpx": "0.28.1", "httpcore": "1.0.9", "h2": "4.3.0", "aiohttp": "3.12.0", "requests": "2.32.5"}
+
+    def version(name: str) -> str:
+        if name not in there:
+            raise health.importlib.metadata.PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr(health.importlib.metadata, "version", version)
+    found = {each.what: each for each in health.clients()}
+    assert found["resilient.httpx"].said == (
+        "HTTP/1.1, and HTTP/2 in async clients (h2 4.3.0); over httpx 0.28.1, httpcore 1.0.9"
+    )
+    assert found["resilient.requests"].said == "not here; pip install 'resilient-client[requests]' brings it"
+    assert found["resilient.aiohttp"].said == "HTTP/1.1; over aiohttp 3.12.0"
+    assert found["aiohttp"].state == "warning"
+    assert found["aiohttp"].said.startswith("3.12.0 is outside of ")
+    assert found["aiohttp"].do.startswith("run pip install 'aiohttp")
+    assert {*found} == {*health.CLIENTS, "aiohttp"}
+    del there["h2"]
+    first = next(health.clients())
+    assert first.said.startswith("HTTP/1.1; HTTP/2 wants resilient-client[http2]")
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [("3.12.15", "ok"), ("3.99.0rc1", "ok"), ("3.12.14", "warning"), ("4.0", "warning"), ("3.13", "ok")],
+)
+def test_a_version_is_compared_with_what_was_tested(
+    version: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        health.importlib.metadata, "requires", lambda name: ['aiohttp<4,>=3.12.15; extra == "aiohttp"']
+    )
+    monkeypatch.setattr(health.importlib.metadata, "version", lambda name: version)
+    found = [each for each in health.clients() if each.what == "aiohttp"]
+    assert [each.state for each in found] == ([] if state == "ok" else [state])
+
+
 def test_packages_are_those_that_the_project_depends_on() -> None:
     import re
     import tomllib
