@@ -182,10 +182,22 @@ def _json(name: str, text: str) -> tuple[Any, Lines]:
     except UnicodeEncodeError as exc:
         raise DocumentError("has half of a surrogate pair", file=name, reason="encoding") from exc
     except ValueError as exc:
-        raise DocumentError(f"is no JSON: {exc}", file=name, reason="syntax") from exc
+        line = _line_of_no_number(text)
+        raise DocumentError(f"is no JSON: {exc}", file=name, line=line, reason="syntax") from exc
     if _deeper(tree, DEEPEST):
         raise _deep(name)
     return tree, lambda: _places(text)
+
+
+def _line_of_no_number(text: str) -> int | None:
+    """Where the first one is that is no number, or one of too many digits."""
+    for match in _WORD.finditer(text):
+        if match[0][0] not in '"{}[],':
+            try:
+                json.loads(match[0], parse_constant=_finite, parse_float=_finite)
+            except ValueError:
+                return text.count("\n", 0, match.start()) + 1
+    return None
 
 
 def _places(text: str) -> Iterator[tuple[Pointer, int]]:
@@ -257,9 +269,12 @@ def _yaml(name: str, text: str) -> tuple[Any, Lines]:
     try:
         return _Composer(name).compose(text)
     except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
+        mark, position = getattr(exc, "problem_mark", None), getattr(exc, "position", None)
         said = getattr(exc, "problem", None) or getattr(exc, "reason", None) or str(exc)
         line = None if mark is None else mark.line + 1
+        if position is not None:  # of a character that YAML does not have; libyaml counts bytes
+            before = text.encode()[:position] if hasattr(yaml, "CBaseLoader") else text[:position].encode()
+            line = before.count(b"\n") + 1
         raise DocumentError(f"is no YAML: {said}", file=name, line=line, reason="syntax") from exc
 
 
