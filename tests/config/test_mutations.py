@@ -32,7 +32,10 @@ TREE: dict[str, Any] = {
     "flags": {
         "search": flag("full", "short", "off", degrade="1:short,2:off", owner="search team"),
         "payment": switch(protected=True),
-        "banner": {**switch(degrade="1:off"), "targeting": {"if": [{"==": [{"var": "tier"}, "gold"]}, "on", None]}},
+        "banner": {
+            **switch(degrade="1:off"),
+            "targeting": {"if": [{"==": [{"var": "tier"}, "gold"]}, "on", None]},
+        },
     },
     "degradation": {"levels": LEVELS, "level": 0},
     "resiliency": {
@@ -47,15 +50,71 @@ TREE: dict[str, Any] = {
             "search.index": {"breaker": {"state": "forced_open"}},
         },
     },
-}  # fmt: skip
+}
 TEXTS = {"a.json": json.dumps(TREE, indent=1), "a.yaml": yaml.safe_dump(TREE, sort_keys=False) + "...\n"}
 
 ODD: list[Any] = [
-    None, True, False, 0, -1, 1, 0.5, 1e308, -1e-9, 10**30, "", " ", "0", "-1s", "1e9s", "yes", "off", "\x00", "\u202e", "é" * 300,
-    [], {}, [[]], {"": {}}, {"a": {"b": []}}, [1, "2", None], "450/second", "0/second", "1:off,2:short", {"use": "careful"},
-]  # fmt: skip
-TOKENS = ["null", "{", "}", "[", "]", ":", ",", '"', "\n", "...", "---", "&a ", "*a", "!!python/object:os.system ", "<<: ", "#",
-          "\t", "\x00", "\ufeff", "1_000", "0x1f", ".inf", "NaN", "1e999", "\\ud800", "9" * 5000, "{" * 80, "- " * 80]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    0.5,
+    1e308,
+    -1e-9,
+    10**30,
+    "",
+    " ",
+    "0",
+    "-1s",
+    "1e9s",
+    "yes",
+    "off",
+    "\x00",
+    "\u202e",
+    "é" * 300,
+    [],
+    {},
+    [[]],
+    {"": {}},
+    {"a": {"b": []}},
+    [1, "2", None],
+    "450/second",
+    "0/second",
+    "1:off,2:short",
+    {"use": "careful"},
+]
+TOKENS = [
+    "null",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    '"',
+    "\n",
+    "...",
+    "---",
+    "&a ",
+    "*a",
+    "!!python/object:os.system ",
+    "<<: ",
+    "#",
+    "\t",
+    "\x00",
+    "\ufeff",
+    "1_000",
+    "0x1f",
+    ".inf",
+    "NaN",
+    "1e999",
+    "\\ud800",
+    "9" * 5000,
+    "{" * 80,
+    "- " * 80,
+]
 
 
 def _said(snapshot: Snapshot) -> Any:
@@ -133,9 +192,16 @@ class Case:
         self.clock = ManualClock()
         registry = Registry()
         self.pipelines = [
-            Pipeline(Timeout(2.0), Retry(3), CircuitBreaker(), RateLimit("100/second"), name="payments", clock=self.clock),
+            Pipeline(
+                Timeout(2.0),
+                Retry(3),
+                CircuitBreaker(),
+                RateLimit("100/second"),
+                name="payments",
+                clock=self.clock,
+            ),
             Pipeline(CircuitBreaker(), name="search.index", clock=self.clock),
-        ]  # fmt: skip
+        ]
         for pipeline in self.pipelines:
             registry.add(pipeline)
         self.live = Live(registry)
