@@ -28,7 +28,7 @@ def said(form: Any, **options: Any) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------------- deadline
 @both
 @forms
-@pytest.mark.parametrize("total", [10.0, 0.2])
+@pytest.mark.parametrize("total", [10.0, 0.4])
 def test_a_deadline(total: float, form: Any, mode: str, manual_clock: ManualClock) -> None:
     clock = manual_clock if mode == "async" else SYSTEM_CLOCK
     with (
@@ -36,12 +36,12 @@ def test_a_deadline(total: float, form: Any, mode: str, manual_clock: ManualCloc
         Caller(mode, origin.url, manual_clock, policies=policies(clock, total=total)) as caller,
     ):
         began = clock.monotonic()
-        exc = caller.fails("GET", extensions=said(form, deadline=0.3))
+        exc = caller.fails("GET", extensions=said(form, deadline=0.6))
         assert isinstance(exc, DeadlineExceeded)
         assert isinstance(exc, httpx.TimeoutException)
-        assert clock.monotonic() - began == pytest.approx(min(total, 0.3), abs=0.2)
-        assert ("0.3 s" if total > 0.3 else "0.2 s") in str(exc)
-        assert 0 < int(str(origin.requests[0].header("resilient-timeout-ms"))) <= min(total, 0.3) * 1000
+        assert min(total, 0.6) - 0.05 < clock.monotonic() - began < 5.0
+        assert ("0.6 s" if total > 0.6 else "0.4 s") in str(exc)
+        assert 0 < int(str(origin.requests[0].header("resilient-timeout-ms"))) <= min(total, 0.6) * 1000
 
 
 @both

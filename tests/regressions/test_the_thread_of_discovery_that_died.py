@@ -9,6 +9,7 @@ import gc
 import logging
 import selectors
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -229,6 +230,9 @@ def test_a_thread_that_is_dead_is_replaced_by_the_next_call() -> None:
     thread = refresher._thread
     if thread is not None:
         thread.join(10)
+    patience = time.monotonic() + 10
+    while not service.asleep and time.monotonic() < patience:
+        time.sleep(0.01)  # the thread was gone from there before it was over
     assert service.asleep
     assert "SystemExit" in str(service.nothing()), "who waits for it is told"
     listening = Listening()
