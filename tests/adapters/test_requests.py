@@ -263,12 +263,18 @@ def test_a_redirect_that_the_caller_follows_is_another_call(manual_clock: Manual
 
 def test_a_request_that_is_being_sent_is_refused() -> None:
     with Origin() as origin, ours(origin.url) as session:
-        gate, errors = threading.Event(), []
-        origin.always(lambda exchange: (gate.wait(5.0), answer_now(exchange))[1])
+        arrived, gate, errors = threading.Event(), threading.Event(), []
+
+        def hold(exchange: Any) -> None:
+            arrived.set()
+            gate.wait(30.0)
+            answer_now(exchange)
+
+        origin.always(hold)
         request = session.prepare_request(requests.Request("GET", origin.url))
         thread = threading.Thread(target=lambda: errors.append(session.send(request).status_code))
         thread.start()
-        origin.wait_until(lambda origin: origin.busy())
+        assert arrived.wait(30.0)
         with pytest.raises(PolicyError, match=r"is being sent already; .*session\.prepare_request"):
             session.send(request)
         gate.set()
