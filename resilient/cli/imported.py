@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
-from ..config.leaves import flat_leaves, parse_duration, value_of
+from ..config.leaves import flat_leaves, value_of
 from ..core.errors import ConfigError
+from ..core.options import parse_duration
 
 MOST_BYTES = 4 * 1024 * 1024
 MOST_VALUES = 50_000

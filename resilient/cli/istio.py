@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config.leaves import parse_duration
+from ..core.options import parse_duration
 from .imported import Given, Made, Reader
 
 _PENDING = "1s"

@@ -5,7 +5,6 @@ The options dataclasses are the only definition."""
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -16,7 +15,7 @@ import msgspec
 from ..core.backoff import JITTERS, Backoff, Jitter
 from ..core.budget import BudgetOptions
 from ..core.errors import PolicyError
-from ..core.options import Options, Rule
+from ..core.options import Options, Rule, parse_duration
 from ..policies.breaker import CircuitBreakerOptions
 from ..policies.bulkhead import BulkheadOptions
 from ..policies.ratelimit import RateLimitOptions
@@ -26,13 +25,6 @@ from ..policies.timeout import TimeoutOptions
 
 ForcedState = Literal["forced_open", "disabled", "observe"]
 Suspended = Literal["disabled", "observe"]
-
-_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
-DURATION = rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?(?:{_NUMBER}us)?"
-_DURATION = re.compile(DURATION)
-_IN_ONE = (1 / 3_600, 1 / 60, 1, 1_000, 1_000_000)
-"""Of each unit, in a second."""
-
 
 class Duration(float):
     """Seconds, written with a unit: ``1h2m3.5s``, ``250ms``."""
@@ -116,22 +108,6 @@ def flat_leaves() -> Mapping[str, Leaf]:
                 yield from flat(each, f"{before}{name}.")
 
     return dict(flat(leaves(), ""))
-
-
-def parse_duration(text: Any, /) -> float:
-    """Seconds from ``1h2m3.5s``, ``250ms``, ``0s``.
-
-    Raises:
-        ValueError: it is not written so; a number needs its unit.
-    """
-    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
-    if match is None:
-        raise ValueError("no duration")
-    return sum(
-        float(number) / in_one
-        for number, in_one in zip(match.groups(), _IN_ONE, strict=True)
-        if number is not None
-    )
 
 
 def _made(kind: type, value: Any) -> Any:

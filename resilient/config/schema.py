@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
+from ..core.options import DURATION
 from .decode import ALLOW, LONGEST_WORD
-from .leaves import DURATION, Duration, Leaf, Leaves, RateText, leaves
+from .leaves import Duration, Leaf, Leaves, RateText, leaves
 from .sections import SECTIONS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -150,3 +151,28 @@ def refuse_async(options: Options, name: str, /) -> None:
 def seconds(value: float, /) -> str:
     """A duration as people write it: ``0.5 s``, ``25 ms``."""
     return f"{value:g} s" if value == 0 or value >= 0.1 else f"{value * 1000:g} ms"
+
+
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
+DURATION = rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?(?:{_NUMBER}us)?"
+"""A duration as documents write it, as a pattern."""
+
+_DURATION = re.compile(DURATION)
+_IN_ONE = (1 / 3_600, 1 / 60, 1, 1_000, 1_000_000)
+"""Of each unit, in a second."""
+
+
+def parse_duration(text: Any, /) -> float:
+    """Seconds from ``1h2m3.5s``, ``250ms``, ``0s``.
+
+    Raises:
+        ValueError: it is not written so; a number needs its unit.
+    """
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+    if match is None:
+        raise ValueError("no duration")
+    return sum(
+        float(number) / in_one
+        for number, in_one in zip(match.groups(), _IN_ONE, strict=True)
+        if number is not None
+    )

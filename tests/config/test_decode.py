@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from resilient import DocumentError
 from resilient.config.decode import MOST_PROBLEMS, decode, placed
-from resilient.config.leaves import Leaf, leaves, parse_duration
+from resilient.config.leaves import Leaf, leaves
 from resilient.config.section import Section
 from resilient.core.backoff import Backoff
 from resilient.core.budget import BudgetOptions
+from resilient.core.options import parse_duration
 from resilient.policies.breaker import CircuitBreakerOptions
 from resilient.policies.bulkhead import BulkheadOptions
 from resilient.policies.ratelimit import RateLimitOptions
