@@ -132,7 +132,7 @@ def check_emergency(path: Path) -> tuple[Checked, Files | None]:
     """Whether a service would take an emergency document, whatever stands below it; and its files, if it is good."""
     try:
         files = files_at(path)
-        said = read_emergency(files, SECTIONS)
+        said = read_emergency(files)
     except ConfigError as exc:
         return _refused(exc, path), None
     return Checked(str(path), len(said.targets), 0, ()), files

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from .center import load as load
     from .center import status as status
     from .control import Pin as Pin
+    from .explanation import Explanation as Explanation
     from .feed import Status as Status
-    from .live import Explanation as Explanation
     from .overrides import Override as Override
     from .push import Source as Source
     from .records import Change as Change
     from .records import Difference as Difference
+    from .signals import signal as signal
+    from .signals import watch_loop as watch_loop
     from .steering import override as override
     from .steering import rollback as rollback
     from .steering import unpin as unpin
@@ -26,9 +28,10 @@ _HOMES = {
     "center": ("explain", "history", "load", "status"),
     "control": ("Pin",),
     "overrides": ("Override",),
+    "signals": ("signal", "watch_loop"),
     "steering": ("override", "rollback", "unpin"),
     "records": ("Change", "Difference"),
-    "live": ("Explanation",),
+    "explanation": ("Explanation",),
     "feed": ("Status",),
     "push": ("Source",),
 }

@@ -21,8 +21,9 @@ from .followed import Followed
 from .records import Change, History
 
 if TYPE_CHECKING:
+    from .explanation import Explanation
     from .feed import Status
-    from .live import Explanation, Live
+    from .live import Live
     from .loader import Loader
     from .overrides import Overrides
     from .section import Section
@@ -198,12 +199,14 @@ class Center:
         return loader
 
     def _prepare(self) -> tuple[Live, Sequence[Section]]:
+        from .degrading import DEGRADING
         from .live import Live
         from .sections import SECTIONS
 
         with self._lock:
             live = self._live = self._live or Live()
         REGISTRY.follow(live.follow)
+        DEGRADING.follow(live.use_plans, self.history)
         return live, SECTIONS
 
     def load(self, timeout: float) -> Status:
@@ -266,6 +269,10 @@ class Center:
         with self._lock:
             loader, overrides = self._loader, self._overrides
         status = Status() if loader is None else loader.status
+        if status.generation:
+            from .degrading import DEGRADING
+
+            status = replace(status, plans=DEGRADING.plans, restoring=tuple(DEGRADING.restoring))
         return replace(status, overrides=overrides.all) if overrides is not None else status
 
     @property
@@ -359,13 +366,14 @@ def status() -> Status:
 
 
 def explain(key: str, /) -> Explanation:
-    """Why a number is what it is.
+    """Why a number, a feature or the level is what it is.
 
     Args:
-        key: name of the dependency and of the number, such as ``payments.retry.attempts``; or ``degradation.level``.
+        key: name of the dependency and of the number, such as ``payments.retry.attempts``; a feature, such as
+            ``flags.search``; or ``degradation.level``.
 
     Raises:
-        ConfigError: there is no such number, or nothing of that name.
+        ConfigError: there is no such number or feature, or nothing of that name.
 
     Example:
         >>> from resilient import standard

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.errors import DocumentError
 from ..core.options import Options
@@ -36,6 +36,10 @@ _MOST_NAMES = 300
 """Among more a similar one is not looked for: it would take a second, for each that is wrong."""
 
 
+TARGETS: Pointer = ("resiliency", "targets")
+"""Where the document has what holds as a rule."""
+
+
 class Said:
     """What the document says of one kind of policy of one dependency. Small: a document may have thousands.
 
@@ -45,17 +49,25 @@ class Said:
         target: the dependency.
         kind: of the policy.
         use: the named policy that says the others.
+        root: where the targets stand.
 
     Attributes:
         values: as given.
     """
 
-    __slots__ = ("_kind", "_own", "_target", "_use", "values")
+    __slots__ = ("_kind", "_own", "_root", "_target", "_use", "values")
 
     def __init__(
-        self, values: Mapping[str, Any], own: Collection[str], target: str, kind: str, use: str = ""
+        self,
+        values: Mapping[str, Any],
+        own: Collection[str],
+        target: str,
+        kind: str,
+        use: str = "",
+        root: Pointer = TARGETS,
     ) -> None:
         self.values = values
+        self._root = root
         self._own = own
         self._target = target
         self._kind = kind
@@ -65,7 +77,7 @@ class Said:
         """The keys that lead to where a value is written."""
         steps = leaf.split(".")
         if leaf in self._own:
-            return ("resiliency", "targets", self._target, self._kind, *steps)
+            return (*self._root, self._target, self._kind, *steps)
         return ("resiliency", "policies", self._kind, self._use, *steps)
 
 
@@ -103,7 +115,19 @@ _NOT_THERE = {
 """Parts of the format that are refused by name where nobody understands them."""
 
 
-def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Target]:
+class Decoded(NamedTuple):
+    """What a document says of policies.
+
+    Attributes:
+        targets: of each dependency.
+        plans: the same, while a plan holds, by its name.
+    """
+
+    targets: dict[str, Target]
+    plans: dict[str, dict[str, Target]]
+
+
+def decode(document: Document, sections: Iterable[Section] = ()) -> Decoded:
     """What the document says of each dependency.
 
     Args:
@@ -120,9 +144,10 @@ def decode(document: Document, sections: Iterable[Section] = ()) -> dict[str, Ta
         elif key not in known:
             decoder.unknown((key,), known)
     decoder.metadata()
-    targets = decoder.targets()
+    named = decoder.named()
+    targets, plans = decoder.targets(TARGETS, named), decoder.plans(named)
     decoder.done()
-    return targets
+    return Decoded(targets, plans)
 
 
 def placed(
@@ -230,23 +255,34 @@ class _Decoder:
                 ("metadata", ALLOW),
             )
 
-    def targets(self) -> dict[str, Target]:
+    def named(self) -> Named:
         for key in self.mapping(("resiliency",)):
             if key not in ("policies", "targets"):
                 self.unknown(("resiliency", key), ("policies", "targets"))
         at: Pointer = ("resiliency", "policies")
-        named = {
+        return {
             kind: {
                 name: self._policy(kind, self.mapping((*at, kind, name)), (*at, kind, name))
                 for name in self.mapping((*at, kind))
             }
             for kind in self._kinds(at)
         }
-        at = ("resiliency", "targets")
+
+    def targets(self, root: Pointer, named: Named) -> dict[str, Target]:
         return {
-            target: {kind: self._target(target, kind, named) for kind in self._kinds((*at, target))}
-            for target in self.mapping(at)
+            target: {kind: self._target(root, target, kind, named) for kind in self._kinds((*root, target))}
+            for target in self.mapping(root)
         }
+
+    def plans(self, named: Named) -> dict[str, dict[str, Target]]:
+        """What plans set of policies; all else of them is for others."""
+        tree = self._document.tree.get("plans")
+        found: dict[str, dict[str, Target]] = {}
+        for name, plan in tree.items() if isinstance(tree, dict) else ():
+            sets = plan.get("set") if isinstance(plan, dict) else None
+            if isinstance(sets, dict) and isinstance(sets.get("targets"), dict):
+                found[name] = self.targets(("plans", name, "set", "targets"), named)
+        return found
 
     def _kinds(self, at: Pointer) -> list[str]:
         """The kinds of policies that stand there."""
@@ -256,19 +292,19 @@ class _Decoder:
                 self.unknown((*at, kind), leaves())
         return [kind for kind in given if kind in leaves()]
 
-    def _target(self, target: str, kind: str, named: Named) -> Said:
-        at: Pointer = ("resiliency", "targets", target, kind)
+    def _target(self, root: Pointer, target: str, kind: str, named: Named) -> Said:
+        at: Pointer = (*root, target, kind)
         given = self.mapping(at[:-1])[kind]
         if isinstance(given, str):
-            return Said(self._named(given, at, kind, named), (), target, kind, given)
+            return Said(self._named(given, at, kind, named), (), target, kind, given, root)
         given = self.mapping(at)
         if "use" not in given:
             own = self._policy(kind, given, at)
-            return Said(own, own, target, kind)
+            return Said(own, own, target, kind, root=root)
         use = given["use"]
         base = self._named(use, (*at, "use"), kind, named)
         own = self._policy(kind, {key: value for key, value in given.items() if key != "use"}, at)
-        return Said({**base, **own}, own, target, kind, use)
+        return Said({**base, **own}, own, target, kind, use, root)
 
     def _named(self, name: Any, at: Pointer, kind: str, named: Named) -> Mapping[str, Any]:
         there = named.get(kind, {})

@@ -5,14 +5,13 @@ So it says nothing that needs the other to be read: no names of policies, no fea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..core.errors import DocumentError
 from .decode import Target, decode, noted_in, placed
 from .document import Pointer, Sources, parse
 from .guard import refuse_too_many
-from .section import Section
 from .snapshot import Noted
 from .source import Files
 
@@ -42,7 +41,7 @@ class Emergency(NamedTuple):
     sources: Sources
 
 
-def read_emergency(files: Files, sections: Iterable[Section], /) -> Emergency:
+def read_emergency(files: Files, /) -> Emergency:
     """What the files say.
 
     Raises:
@@ -51,8 +50,7 @@ def read_emergency(files: Files, sections: Iterable[Section], /) -> Emergency:
     document = parse(files)
     refuse_too_many(document)
     read = _Reader(document.tree)
-    keys = frozenset[str]().union(*(each.keys for each in sections))
-    over = read.over(keys)
+    over = read.over()
     read.targets()
     if read.problems:
         error = read.problems[0]
@@ -63,7 +61,7 @@ def read_emergency(files: Files, sections: Iterable[Section], /) -> Emergency:
     rest: dict[str, Any] = {
         key: document.tree[key] for key in ("metadata", "resiliency") if key in document.tree
     }
-    targets = decode(document._replace(tree=rest))
+    targets, _ = decode(document._replace(tree=rest))
     values = len(over) + _leaves(rest.get("resiliency", {}))
     return Emergency(targets, over, noted_in(document), document.digest, values, document.sources)
 
@@ -115,7 +113,7 @@ class _Reader:
         self._refuse("must be a mapping: {...}", pointer)
         return {}
 
-    def over(self, keys: frozenset[str]) -> dict[Pointer, Any]:
+    def over(self) -> dict[Pointer, Any]:
         """What stands above the config document, and whether all else may stand here."""
         found: dict[Pointer, Any] = {}
         for key in self._tree:
@@ -129,9 +127,6 @@ class _Reader:
                 self._refuse(f"{value!r} must be a level; write its number or its name", pointer)
             else:
                 found[pointer] = value
-        if "plans" in self._tree and "plans" not in keys:
-            self._refuse("plans are not supported by this version; remove it", ("plans",))
-            return found
         for name in self._inside(("plans",)):
             for key, value in self._inside(("plans", name)).items():
                 pointer = ("plans", name, key)

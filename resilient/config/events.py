@@ -82,3 +82,29 @@ class ConfigOverridden(Event):
     reason: str
     ttl: float
     ended: bool
+
+
+class PlanChanged(Event):
+    """A plan of the document, ``dependency``, holds from now on (``active``), or does not any more.
+
+    ``kind`` is scheduled or emergency; ``owner`` as the document says; ``differences`` what changed with it."""
+
+    name = "resilient.degradation.plan_changed"
+    __slots__ = ("active", "differences", "kind", "owner")
+    active: bool
+    kind: str
+    owner: str
+    differences: tuple[str, ...]
+
+
+class AutoLevelMoved(Event):
+    """Signals moved the level from ``old`` to ``new``, or (``shadow``) would have.
+
+    ``signals`` are the readings, for people."""
+
+    name = "resilient.degradation.auto_level_moved"
+    __slots__ = ("new", "old", "shadow", "signals")
+    old: int
+    new: int
+    shadow: bool
+    signals: str

@@ -48,6 +48,8 @@ class Status:
         pinned: the older document that a person put in force; None: nobody did.
         flapping: whether documents come so fast that they are held back.
         overrides: what persons set in this process, for a time; of two of one key the last holds.
+        plans: those of the document that hold now.
+        restoring: features that are not degraded any more, and are given back in a while.
     """
 
     state: str = NOT_READY
@@ -60,6 +62,8 @@ class Status:
     pinned: Pin | None = None
     flapping: bool = False
     overrides: tuple[Override, ...] = ()
+    plans: tuple[str, ...] = ()
+    restoring: tuple[str, ...] = ()
 
 
 class Feed:

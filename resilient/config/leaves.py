@@ -26,6 +26,7 @@ from ..policies.timeout import TimeoutOptions
 ForcedState = Literal["forced_open", "disabled", "observe"]
 Suspended = Literal["disabled", "observe"]
 
+
 class Duration(float):
     """Seconds, written with a unit: ``1h2m3.5s``, ``250ms``."""
 

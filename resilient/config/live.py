@@ -9,7 +9,6 @@ import difflib
 import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..core.errors import ConfigError, DocumentError, PolicyError
@@ -19,15 +18,17 @@ from ..core.options import seconds
 from ..core.pipeline import Pipeline
 from ..core.policy import Policy
 from ..core.registry import REGISTRY, Registry
-from ..flags.state import STATE
+from .decode import TARGETS
 from .document import NOWHERE, Place, Pointer
 from .environment import Environment, spelt
+from .explanation import Explanation
 from .numbers import (
     CODE,
     DOCUMENT,
     EMERGENCY,
     ENVIRONMENT,
     OVERRIDE,
+    PLAN,
     PRESET,
     TIMES,
     Path,
@@ -41,11 +42,11 @@ from .numbers import (
 )
 from .records import Difference
 from .snapshot import Noted, Snapshot
+from .switches import explain_switch
 
 NOTHING = Snapshot(0, "", Noted(), NOWHERE, {})
 """What is in force while there is no document."""
 
-_LEVEL = ("degradation", "level")
 _MOST_TOLD = 1_000
 
 
@@ -72,44 +73,15 @@ class World(NamedTuple):
     snapshot: Snapshot
     environment: Environment
     laid: Laid
+    plans: tuple[str, ...] = ()
 
 
-class Plan(NamedTuple):
+class Tuning(NamedTuple):
     """What a pipeline is to become: its numbers, and the options of each policy or budget that has them."""
 
     values: Values
     options: list[tuple[Any, Any]]
     warnings: list[Note]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Why a number is what it is.
-
-    Attributes:
-        key: such as ``payments.retry.attempts``.
-        value: in force, seconds as a float.
-        layer: what decides it: ``"override"`` (a person, for a time), ``"emergency"`` (the emergency document),
-            ``"document"``, ``"environment"``, ``"code"``; or ``"preset"``: `standard` makes it of other numbers.
-        place: ``file:line``, where a document decides; the variable, where the environment does; of an override, why
-            and until when.
-        lives: whether a pipeline of that name lives in this process; else the value is only what is in the document.
-        pinned: why a person put the document in force that decides it, an older one; None: nobody did.
-    """
-
-    key: str
-    value: Any
-    layer: str
-    place: str | None
-    lives: bool
-    pinned: str | None = None
-
-    def __str__(self) -> str:
-        where = f"{': ' if self.layer == OVERRIDE else ' at '}{self.place}" if self.place else ""
-        where += f", pinned: {self.pinned}" if self.pinned is not None else ""
-        note = "" if self.lives else "; nothing of that name lives in this process"
-        layer = "emergency document" if self.layer == EMERGENCY else self.layer
-        return f"{self.key} = {self.value} (from the {layer}{where}{note})"
 
 
 class Live:
@@ -142,17 +114,22 @@ class Live:
             DocumentError: numbers that its policies refuse together.
         """
         # What a person set is no fault of the document.
-        world = self._world._replace(snapshot=snapshot, laid={})
+        world = self._world._replace(snapshot=snapshot, laid={}, plans=())
         for pipeline in self._registry.pipelines():
-            try:
-                self._plan(pipeline, world)
-            except PolicyError as exc:
-                pointer = ("resiliency", "targets", str(pipeline.name))
-                file, line = snapshot.sources.place(pointer)
-                urgent = snapshot.emergency is not None and pipeline.name in snapshot.emergency.targets
-                both = "the two documents together" if urgent else "it"
-                said = f"a pipeline of this process cannot take {both}: {exc}"
-                raise DocumentError(said, pointer=pointer, file=file, line=line, reason="policies") from exc
+            name = str(pipeline.name)
+            plans = [plan for plan, targets in snapshot.plans.items() if name in targets]
+            for active in ((), *((plan,) for plan in plans)):
+                pointer: Pointer = ("plans", *active, "set", "targets", name) if active else (*TARGETS, name)
+                try:
+                    self._tuning(pipeline, world._replace(plans=active))
+                except PolicyError as exc:
+                    file, line = snapshot.sources.place(pointer)
+                    urgent = snapshot.emergency is not None and name in snapshot.emergency.targets
+                    both = "the two documents together" if urgent else f"plan {active[0]}" if active else "it"
+                    said = f"a pipeline of this process cannot take {both}: {exc}"
+                    raise DocumentError(
+                        said, pointer=pointer, file=file, line=line, reason="policies"
+                    ) from exc
 
     def apply(self, snapshot: Snapshot, /, *, surely: bool = False) -> tuple[Difference, ...]:
         """Bring every pipeline to it; the numbers that changed.
@@ -217,6 +194,13 @@ class Live:
             self._world = self._world._replace(laid=laid)
             self._told.clear()
 
+    def use_plans(self, names: tuple[str, ...], /) -> tuple[Difference, ...]:
+        """Have what these plans of the document set hold above it; the numbers that changed."""
+        with self._lock:
+            self._world = self._world._replace(plans=names)
+            self._told.clear()
+        return self.refresh()
+
     def try_override(self, name: str, leaf: str, value: Any, /) -> None:
         """Raise where no pipeline that lives here has such a number, or one of them cannot take it.
 
@@ -228,10 +212,10 @@ class Live:
         found = False
         for pipeline in self._registry.pipelines(name):
             try:
-                plan = self._plan(pipeline, world._replace(laid=laid))
+                tuning = self._tuning(pipeline, world._replace(laid=laid))
             except PolicyError as exc:
                 raise ConfigError(f"override: {name} cannot take {leaf}={value!r}: {exc}") from exc
-            found = found or leaf in plan.values
+            found = found or leaf in tuning.values
         if not found:
             names = sorted({str(each.name) for each in self._registry.pipelines()})
             close = difflib.get_close_matches(name, [each for each in names if each != name], 1)
@@ -249,7 +233,7 @@ class Live:
         """
         world = self._world
         snapshot = world.snapshot
-        switch = _switch(key, snapshot)
+        switch = explain_switch(key, snapshot)
         if switch is not None:
             return switch
         name, leaf = find_leaf(key)
@@ -260,7 +244,7 @@ class Live:
                 values = numbers(self._parts(pipeline))
             if leaf in values:
                 return _explained(key, values[leaf], snapshot, lives=True)
-        value = {**_set_for(name, world), **_said_of(name, snapshot), **_laid_for(name, world)}.get(leaf)
+        value = {**_set_for(name, world), **_said_of(name, world), **_laid_for(name, world)}.get(leaf)
         if value is None:
             raise ConfigError(
                 f"explain: no pipeline named {name!r} that has {leaf} lives in this process, and neither document nor "
@@ -274,18 +258,13 @@ class Live:
         name = pipeline.name
         notes: Notes = {}
         try:
-            try:
-                plan = self._plan(pipeline, world)
-            except PolicyError as exc:
-                if name not in world.laid:
-                    raise
-                notes[Note(f"{name}: the override is not applied to it: {exc}")] = None
-                plan = self._plan(pipeline, world._replace(laid={}))
+            tuning, without = self._fitting(pipeline, world)
+            notes |= dict.fromkeys(without)
             with self._lock:
                 before = self._values.get(pipeline) or numbers(self._parts(pipeline))
-                self._values[pipeline] = plan.values
+                self._values[pipeline] = tuning.values
             now = pipeline.clock.monotonic()
-            for target, options in plan.options:
+            for target, options in tuning.options:
                 if surely or target.options != options:
                     if isinstance(target, Policy):
                         # It may tell of itself before it is put on a function.
@@ -298,24 +277,41 @@ class Live:
         except Exception:
             write(ERROR, f"{name}: the configuration could not be applied to it", exc_info=True)
             return {}
-        notes |= dict.fromkeys(plan.warnings)
-        for leaf, value in plan.values.items():
+        notes |= dict.fromkeys(tuning.warnings)
+        for leaf, value in tuning.values.items():
             old = before[leaf].value
             if value.value != old:
-                whose = {EMERGENCY: "emergency ", OVERRIDE: "override: "}.get(value.layer, "")
+                whose = {EMERGENCY: "emergency ", PLAN: "plan ", OVERRIDE: "override: "}.get(value.layer, "")
                 head = f"{name}: {leaf} {shown(leaf, old)} -> {shown(leaf, value.value)} ({whose}"
                 tail = ")" if value.pointer is not None else f"{value.variable or _WHY[value.layer]})"
                 notes[Note(head, value.pointer, tail, Difference(f"{name}.{leaf}", old, value.value))] = None
         return notes
 
-    def _plan(self, pipeline: Pipeline, world: World) -> Plan:
+    def _fitting(self, pipeline: Pipeline, world: World) -> tuple[Tuning, list[Note]]:
+        """What it is to become; without what persons set, or plans, where it does not go together with that.
+
+        Raises:
+            PolicyError: not without them either.
+        """
+        notes: list[Note] = []
+        for what in ("laid", "plans"):
+            try:
+                return self._tuning(pipeline, world), notes
+            except PolicyError as exc:
+                said = {"laid": "the override is", "plans": "the plans are"}[what]
+                if getattr(world, what):
+                    notes.append(Note(f"{pipeline.name}: {said} not applied to it: {exc}"))
+            world = world._replace(laid={}) if what == "laid" else world._replace(plans=())
+        return self._tuning(pipeline, world), notes
+
+    def _tuning(self, pipeline: Pipeline, world: World) -> Tuning:
         """What it is to become.
 
         Raises:
             PolicyError: its policies refuse the numbers.
         """
         name = str(pipeline.name)
-        said, set_, laid = _said_of(name, world.snapshot), _set_for(name, world), _laid_for(name, world)
+        said, set_, laid = _said_of(name, world), _set_for(name, world), _laid_for(name, world)
         parts = self._parts(pipeline)
         values = numbers(parts)
         warnings = _without_effect(name, said, set_, values)
@@ -331,7 +327,7 @@ class Live:
                 "write both in the document"
             )
         options = [(target, with_numbers(given, paths, values)) for target, given, paths in parts]
-        return Plan(values, options, warnings)
+        return Tuning(values, options, warnings)
 
     def _parts(self, pipeline: Pipeline) -> list[tuple[Any, Any, Mapping[str, Path]]]:
         """What of a pipeline has numbers, with what the code gave it, and where each number is in that.
@@ -358,9 +354,11 @@ def _laid_for(name: str, world: World) -> Values:
     return {leaf: Value(value, OVERRIDE, variable=why) for leaf, (value, why) in found.items()}
 
 
-def _said_of(name: str, snapshot: Snapshot) -> Values:
-    """What the documents say of a dependency, the emergency's over the other's."""
+def _said_of(name: str, world: World) -> Values:
+    """What the documents say of a dependency: plans above the rest, and the emergency's above that."""
+    snapshot = world.snapshot
     layers = [(DOCUMENT, snapshot.targets)]
+    layers += [(PLAN, snapshot.plans[plan]) for plan in world.plans if plan in snapshot.plans]
     if snapshot.emergency is not None:
         layers.append((EMERGENCY, snapshot.emergency.targets))
     return {
@@ -369,19 +367,6 @@ def _said_of(name: str, snapshot: Snapshot) -> Values:
         for kind, each in targets.get(name, {}).items()
         for leaf, value in each.values.items()
     }
-
-
-def _switch(key: str, snapshot: Snapshot) -> Explanation | None:
-    """Why the level is what it is, or a plan's switch that the emergency document throws; None for another key."""
-    above = snapshot.emergency if snapshot.waits is None else None
-    for pointer, value in above.over.items() if above is not None else ():
-        if key == ".".join(map(str, pointer)):
-            return Explanation(key, value, EMERGENCY, str(snapshot.sources.place(pointer)), lives=True)
-    if key != ".".join(_LEVEL):
-        return None
-    said = snapshot.sources.place(_LEVEL) if snapshot.digest else None
-    layer, place = (CODE, None) if said is None else (DOCUMENT, str(said))
-    return Explanation(key, STATE.flags.level, layer, place, lives=True)
 
 
 def _without_effect(name: str, said: Values, set_: Values, values: Values) -> list[Note]:

@@ -273,6 +273,8 @@ class Loader:
             if self._main.good is None and not self._stood_in:
                 self._stand_in()
                 self._stood_in = True
+        for section in self._sections if not self.dropped else ():
+            section.look()
         self._tell_followers()
 
     def _see_what_is_there(self) -> None:

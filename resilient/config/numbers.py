@@ -19,7 +19,7 @@ from ..policies.timeout import Timeout
 from .document import Pointer
 from .leaves import Leaves, flat_leaves, leaves
 
-OVERRIDE, EMERGENCY, DOCUMENT = "override", "emergency", "document"
+OVERRIDE, EMERGENCY, PLAN, DOCUMENT = "override", "emergency", "plan", "document"
 ENVIRONMENT, PRESET, CODE = "environment", "preset", "code"
 """Where a number is from, the strongest first. ``preset``: `standard` makes it of the others."""
 

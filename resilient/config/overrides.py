@@ -1,9 +1,11 @@
-"""Numbers that a person sets in this process, for a time: above all else, and gone after a restart.
+"""What a person sets in this process, for a time: above all else, and gone after a restart. A number of a policy, the
+variant of a feature, the level.
 
 They end by the clock, in the refresher's thread."""
 
 from __future__ import annotations
 
+import difflib
 import threading
 import time
 from collections.abc import Callable
@@ -17,11 +19,14 @@ from ..core.events import RUNTIME, emit
 from ..core.log import WARNING, write
 from ..core.options import Rule
 from ..discovery.dns import Steps
+from ..flags.state import STATE
+from .degrading import DEGRADING, Degrading, Laid
 from .events import ConfigOverridden
 from .leaves import Duration, Leaf, flat_leaves, value_of
 from .live import Live
 from .numbers import find_leaf
 from .records import OVERRIDE, OVERRIDE_ENDED, Change, Difference, History
+from .switches import FLAGS, LEVEL_KEY, is_switch
 
 if TYPE_CHECKING:
     from ..discovery.refresher import Refresher
@@ -33,11 +38,11 @@ LONGEST_REASON = 200
 
 @dataclass(frozen=True, eq=False)
 class Override:
-    """A number that a person set. As a block, ``with``, it ends with the block.
+    """What a person set. As a block, ``with``, it ends with the block.
 
     Attributes:
-        key: such as ``payments.retry.attempts``.
-        value: as the code has it: seconds as a float.
+        key: such as ``payments.retry.attempts``, ``flags.search`` or ``degradation.level``.
+        value: a number as the code has it, seconds as a float; the name of a variant; the number of the level.
         reason: as the person said.
         until: when it ends, in seconds since the epoch.
     """
@@ -71,6 +76,7 @@ class Overrides:
         refresher: has them end in time.
         clock: where time comes from.
         ended: called where the refresher may have ended, so that somebody starts it again.
+        degrading: brings the flags to them.
 
     Attributes:
         asleep: for the refresher.
@@ -83,8 +89,10 @@ class Overrides:
         refresher: Refresher,
         clock: Clock = SYSTEM_CLOCK,
         ended: Callable[[], None] = lambda: None,
+        degrading: Degrading = DEGRADING,
     ) -> None:
         self.asleep = True
+        self._degrading = degrading
         self._live = live
         self._history = history
         self._refresher = refresher
@@ -92,6 +100,7 @@ class Overrides:
         self._ended = ended
         self._lock = threading.RLock()
         self._all: tuple[Override, ...] = ()  # in the order in which they were set; guarded by _lock
+        self._switches: Laid = {}  # those of features and the level; replaced under _lock
 
     def after_fork(self) -> None:
         """In a child no thread ends them: the first call starts one."""
@@ -105,49 +114,89 @@ class Overrides:
             return self._all
 
     def put(self, key: str, value: Any, ttl: float, reason: str) -> Override:
-        """Set a number.
+        """Set a number, a feature or the level.
 
         Raises:
-            ConfigError: there is no such number here, it cannot have that value, or it would not end.
+            ConfigError: there is no such thing here, it cannot have that value, or it would not end.
         """
-        name, leaf = find_leaf(key, "override")
-        made = checked(key, flat_leaves()[leaf], value)
+        made = self._switch(key, value) if is_switch(key) else self._number(key, value)
         if not TTL.allows(ttl):
             raise ConfigError(f"override: ttl={ttl!r} must be {TTL}; write ttl=600.0")
         reason = reason_of("override", reason)
         until, ends = self._clock.time() + ttl, self._clock.monotonic() + ttl
         override = Override(key, made, reason, until, ends, self)
-        self._live.try_override(name, leaf, made)
         self._change(lambda all_: (*all_, override))
         why = self._refresher.watch(self) if self.asleep else ""
         if why:
             self._change(lambda all_: tuple(each for each in all_ if each is not override))
             raise ConfigError(f"override: {key} would not end, as no thread can be started: {why}")
         self._refresher.wake()
-        self._tell(override, ttl, self._live.refresh(), ended=False)
+        self._tell(override, ttl, self._refresh(), ended=False)
         return override
+
+    def _number(self, key: str, value: Any) -> Any:
+        name, leaf = find_leaf(key, "override")
+        made = checked(key, flat_leaves()[leaf], value)
+        self._live.try_override(name, leaf, made)
+        return made
+
+    @staticmethod
+    def _switch(key: str, value: Any) -> Any:
+        flags, name = STATE.flags, key.removeprefix(FLAGS)
+        if not STATE.ready:
+            raise ConfigError(f"override: {key}: no flags are in force in this process")
+        if key == LEVEL_KEY:
+            level = flags.levels.index(value) if value in flags.levels else value
+            if not isinstance(level, int) or isinstance(level, bool) or not 0 <= level < len(flags.levels):
+                levels = " or ".join(f"{i} ({each})" for i, each in enumerate(flags.levels))
+                raise ConfigError(f"override: {key}: there is no level {value!r}; write {levels}")
+            return level
+        flag = flags.flags.get(name)
+        if flag is None:
+            close = difflib.get_close_matches(name, flags.flags, 1)
+            there = f"did you mean {FLAGS}{close[0]}?" if close else "see the flags of the document"
+            raise ConfigError(f"override: {key} is no feature of the flags in force; {there}")
+        if flag.protected:
+            raise ConfigError(f"override: {key} is protected, and stays what it is")
+        if value not in flag.variants:
+            raise ConfigError(
+                f"override: {key}: {value!r} is no variant of it; write one of {', '.join(flag.variants)}"
+            )
+        return value
+
+    def _refresh(self) -> tuple[Difference, ...]:
+        """Bring all to what holds now; what changed."""
+        return (*self._live.refresh(), *self._degrading.lay_over(lambda: self._switches))
 
     def end(self, override: Override) -> None:
         """Take one back."""
         if self._change(lambda all_: tuple(each for each in all_ if each is not override)):
             ttl = max(0.0, override.ends - self._clock.monotonic())
-            self._tell(override, ttl, self._live.refresh(), ended=True)
+            self._tell(override, ttl, self._refresh(), ended=True)
 
     def _change(self, change: Callable[[tuple[Override, ...]], tuple[Override, ...]]) -> bool:
         with self._lock:
             before, self._all = self._all, change(self._all)
             found: dict[str, dict[str, tuple[Any, str]]] = {}
+            switches: dict[str, tuple[Any, str]] = {}
             for each in self._all:
-                name, leaf = find_leaf(each.key)
                 until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(each.until))
-                found.setdefault(name, {})[leaf] = each.value, f"{each.reason}, until {until}"
+                said = each.value, f"{each.reason}, until {until}"
+                if is_switch(each.key):
+                    switches[each.key] = said
+                else:
+                    name, leaf = find_leaf(each.key)
+                    found.setdefault(name, {})[leaf] = said
+            self._switches = switches
             self._live.lay_over(found)
             return self._all != before
 
     def _tell(
         self, override: Override, ttl: float, differences: tuple[Difference, ...], *, ended: bool
     ) -> None:
-        name, leaf = find_leaf(override.key)
+        name, _, leaf = override.key.partition(".")
+        if not is_switch(override.key):
+            name, leaf = find_leaf(override.key)
         said = f"config: the override {override.key}={override.value!r} ({override.reason})"
         self._history.add(
             Change(

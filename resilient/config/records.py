@@ -18,6 +18,7 @@ KEPT = 50
 
 APPLIED, REJECTED, RECOVERED, ROLLED_BACK = "applied", "rejected", "recovered", "rolled_back"
 OVERRIDE, OVERRIDE_ENDED = "override", "override_ended"
+PLAN, PLAN_ENDED, AUTO_LEVEL = "plan", "plan_ended", "auto_level"
 
 
 class Difference(NamedTuple):
@@ -44,9 +45,10 @@ class Change:
     Attributes:
         result: ``"applied"``; ``"rejected"``: a document was refused, or is gone; ``"recovered"``: what is in force is
             there again; ``"rolled_back"``: a person put an older document in force; ``"override"``,
-            ``"override_ended"``: a person set a number for a time.
+            ``"override_ended"``: a person set something for a time; ``"plan"``, ``"plan_ended"``: a plan of the
+            document holds, or does not any more; ``"auto_level"``: signals moved the level.
         at: when, in seconds since the epoch.
-        source: the directory or file; of an override, its key.
+        source: the directory or file; of an override or a plan, its key.
         generation: of that document, in force afterwards.
         digest: SHA-256 of the content that was applied or refused; None where there was none.
         previous: that of what was in force before.

@@ -28,6 +28,11 @@ def schema() -> Schema:
     kinds = {kind: _object(known) for kind, known in leaves().items()}
     policies = {kind: {"type": "object", "additionalProperties": _ref(kind)} for kind in kinds}
     targets = {kind: {"anyOf": [_name(kind), _ref(f"{kind}-of-target")]} for kind in kinds}
+    by_target = {
+        "type": "object",
+        "description": "By the name of the pipeline or client.",
+        "additionalProperties": {"type": "object", "additionalProperties": False, "properties": targets},
+    }
     of_targets = {
         f"{kind}-of-target": {**each, "properties": {"use": _name(kind), **each["properties"]}}
         for kind, each in kinds.items()
@@ -63,18 +68,10 @@ def schema() -> Schema:
                         "additionalProperties": False,
                         "properties": policies,
                     },
-                    "targets": {
-                        "type": "object",
-                        "description": "By the name of the pipeline or client.",
-                        "additionalProperties": {
-                            "type": "object",
-                            "additionalProperties": False,
-                            "properties": targets,
-                        },
-                    },
+                    "targets": by_target,
                 },
             },
-            **{key: value for section in SECTIONS for key, value in section.schema().items()},
+            **{key: value for section in SECTIONS for key, value in section.schema(by_target).items()},
         },
         "$defs": {**kinds, **of_targets},
     }

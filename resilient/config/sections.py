@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..flags.document import parse_flags
+from ..flags.plans import Plan
 from ..flags.snapshot import Flag, Flags
-from ..flags.state import NOTHING, STATE, publish
+from ..flags.state import NOTHING, STATE
 from .center import CENTER
+from .degrading import DEGRADING
 from .feed import BUNDLED, CACHE
 from .section import Item, Section
 
@@ -19,10 +22,10 @@ def _flags(tree: dict[str, Any]) -> Flags:
     return parse_flags(tree, before=STATE.flags if STATE.ready and followed else None)
 
 
-def _schema() -> dict[str, Any]:
+def _schema(targets: dict[str, Any]) -> dict[str, Any]:
     from ..flags.schema import sections_schema
 
-    return sections_schema()
+    return sections_schema(targets)
 
 
 def _items(flags: Flags) -> dict[str, Item]:
@@ -32,6 +35,9 @@ def _items(flags: Flags) -> dict[str, Item]:
     if len(flags.levels) > 1:
         level = flags.shown(flags.level)
         found["degradation.level"] = Item(level, level, lever=True)
+    for name, plan in flags.plans.items():
+        shown = f"{plan.kind}, {'active' if plan.active else 'not active'}"
+        found[f"plans.{name}"] = Item(plan, shown, lever=True)
     return found
 
 
@@ -56,6 +62,12 @@ def _degrades(before: Flags, after: Flags) -> bool:
         return False
     if any(before.flags[key].rule != flag.rule for key, flag in after.flags.items()):
         return False
+    on = {
+        name: replace(plan, active=plan.active or after.plans[name].active)
+        for name, plan in _shared(before, after)
+    }
+    if before.plans.keys() != after.plans.keys() or on != after.plans or before.steering != after.steering:
+        return False
     pairs = ((old, after.table[key]) for key, old in before.table.items())
     return all(
         new == old or (new.level or 0) > (old.level or 0) or (old.enabled and not new.enabled)
@@ -63,15 +75,20 @@ def _degrades(before: Flags, after: Flags) -> bool:
     )
 
 
+def _shared(before: Flags, after: Flags) -> list[tuple[str, Plan]]:
+    return [(name, plan) for name, plan in before.plans.items() if name in after.plans]
+
+
 SECTIONS: tuple[Section, ...] = (
     Section(
-        frozenset({"flags", "$evaluators", "degradation"}),
+        frozenset({"flags", "$evaluators", "degradation", "plans"}),
         _flags,
-        publish,
+        DEGRADING.take,
         _schema,
         NOTHING,
         _items,
         _test,
         _degrades,
+        DEGRADING.look,
     ),
 )

@@ -42,6 +42,7 @@ class Snapshot:
         noted: what it notes of itself.
         sources: tells where in the files something stands.
         targets: what it says of each dependency.
+        plans: what it says of each dependency while a plan holds, by its name.
         parts: what others made of their sections.
         emergency: what stands above it; None where there is no such document.
         waits: why what the emergency says of levels and plans is not in force yet; None where it is.
@@ -52,6 +53,7 @@ class Snapshot:
     noted: Noted
     sources: Sources = field(repr=False)
     targets: Mapping[str, Target] = field(repr=False)
+    plans: Mapping[str, Mapping[str, Target]] = field(default_factory=dict, repr=False)
     parts: tuple[tuple[Section, Any], ...] = field(default=(), repr=False)
     emergency: Emergency | None = field(default=None, repr=False)
     waits: DocumentError | None = None
@@ -82,12 +84,12 @@ def snapshot_of(
 
     document = Document({}, "", NOWHERE) if files is None else parse(files)
     refuse_too_many(document)
-    targets = decode(document, sections)
+    targets, plans = decode(document, sections)
     parts = _parts(document, sections)
     noted = noted_in(document)
     if emergency is None:
-        return Snapshot(generation, document.digest, noted, document.sources, targets, parts)
-    above = read_emergency(emergency, sections)
+        return Snapshot(generation, document.digest, noted, document.sources, targets, plans, parts)
+    above = read_emergency(emergency)
     both = document._replace(sources=above.sources.before(document.sources))
     waits = None
     if above.over:
@@ -99,7 +101,7 @@ def snapshot_of(
             if not may_wait:
                 raise waits from exc
     return Snapshot(
-        generation, document.digest, noted, both.sources, targets, parts, emergency=above, waits=waits
+        generation, document.digest, noted, both.sources, targets, plans, parts, emergency=above, waits=waits
     )
 
 

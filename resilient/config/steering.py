@@ -51,17 +51,19 @@ def unpin() -> Status:
 
 
 def override(key: str, value: Any, *, ttl: float, reason: str) -> Override:
-    """Set a number of a policy in this process, for a time, above all else that says it.
+    """Set a number of a policy, a feature or the level in this process, for a time, above all else that says it.
 
     Args:
-        key: the dependency and the number, such as ``payments.retry.attempts``.
-        value: as the code writes it: seconds as a float, a rate as a text. The rules of the option hold.
+        key: the dependency and the number, such as ``payments.retry.attempts``; the feature, such as ``flags.search``;
+            or ``degradation.level``.
+        value: a number as the code writes it, seconds as a float, a rate as a text: the rules of the option hold; the
+            name of a variant; the number or name of a level.
         ttl: seconds until it ends, more than 0, at most a day.
         reason: why, for those who find it: a ticket.
 
     Raises:
-        ConfigError: no pipeline of that name with that number lives here, the number cannot have that value, or one of
-            the arguments is wrong.
+        ConfigError: no pipeline of that name with that number lives here, or there is no such feature, or it is
+            protected; it cannot have that value; or one of the arguments is wrong.
 
     It ends by the clock, with ``.end()``, or with the block where it stands in ``with``; after a restart it is gone. Of
     two of one key the later holds, and the other one again when that ends. A document that it does not go together

@@ -138,6 +138,9 @@ def degradable(
     return Degradable(feature, {} if variants is None else variants, fallback)
 
 
+_BY = {"targeting": "by a rule of the document", "override": "by a person"}
+
+
 class _Site:
     """A function that is decorated, and what may stand in for it."""
 
@@ -196,12 +199,15 @@ class _Site:
         return None
 
     def _note(self, found: FlagDetails[Any]) -> None:
-        if found.level is not None and found.variant is not None:
+        if found.degraded and found.variant is not None:
             note(self.feature, found.variant)
 
     def _disabled(self, found: FlagDetails[Any], variant: str) -> FeatureDisabled:
-        by = "a rule of the document" if found.cause == "targeting" else "the document"
-        why = f"by {by}" if found.level is None else f"at level {found.level}"
+        why = (
+            f"at level {found.level}" if found.level is not None else _BY.get(found.cause, "by the document")
+        )
+        if found.cause.startswith("plan:"):
+            why = f"by the plan {found.cause.removeprefix('plan:')}"
         return FeatureDisabled(
             f"the feature is {variant} {why}; give @degradable a fallback= to answer all the same",
             dependency=self.feature,

@@ -1,4 +1,4 @@
-"""The sections ``flags``, ``$evaluators`` and ``degradation`` of a document, checked whole, as `Flags`.
+"""The sections ``flags``, ``$evaluators``, ``degradation`` and ``plans`` of a document, checked whole, as `Flags`.
 
 ``flags`` is a flag set as flagd has it, so that any flagd SDK reads the same document; what we add to a flag stands in
 its ``metadata``, where flagd lets it pass. msgspec says what each key must be. Everything that is wrong is told, with
@@ -10,10 +10,13 @@ import copy
 import difflib
 import sys
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from .planning import Planning
+from .plans import Steering
 from .reading import Pointer, Reading, keys_of
 from .rules import EVALUATORS, Rules
 from .snapshot import Flag, Flags, Step
@@ -51,11 +54,16 @@ class Metadata(msgspec.Struct):
     protected: bool = False
     breakGlass: str = ""
     kind: str = "degradation"
+    hardAt: int | str | None = None
 
 
 class Degradation(msgspec.Struct):
     levels: Annotated[list[str], msgspec.Meta(min_length=1, max_length=MOST_LEVELS)]
     level: int | str = 0
+    pin: bool = False
+    restoreAfter: str = "30s"
+    restoreRamp: str = "120s"
+    auto: dict[str, Any] = {}
 
 
 _EXAMPLES = {
@@ -70,13 +78,13 @@ _EXAMPLES = {
     "kind": '"degradation"',
     "levels": '["normal", "light", "heavy", "survival"]',
     "level": "0, or the name of a level",
+    "pin": "true or false",
+    "restoreAfter": "30s",
+    "restoreRamp": "120s",
+    "auto": '{mode: "shadow", maxLevel: 1, signals: {eventLoopLag: {enter: 100ms, exit: 30ms}}}',
+    "hardAt": "3, or the name of a level",
 }
 _FIRST = "it as it was but for protected, and publish that first"
-_LATER = {
-    "auto": "`level`, and change it by hand",
-    "pin": "`level` alone: nothing else raises it",
-}
-"""Keys of ``degradation`` that the format has and this version does not."""
 
 
 def parse_flags(tree: Mapping[str, Any], /, *, before: Flags | None = None) -> Flags:
@@ -84,12 +92,12 @@ def parse_flags(tree: Mapping[str, Any], /, *, before: Flags | None = None) -> F
 
     Args:
         tree: the whole top level of the document, as plain dicts; other keys than ``flags``, ``$evaluators``,
-            ``degradation`` and ``metadata`` belong to others.
+            ``degradation``, ``plans`` and ``metadata`` belong to others.
         before: the flags in force, where there are any: what was protected in them must not go in the same change that
             removes the protection.
 
     Raises:
-        DocumentError: something in these two sections is wrong; with `DocumentError.problems` where several things are.
+        DocumentError: something in these sections is wrong; with `DocumentError.problems` where several things are.
 
     Example:
         >>> flags = parse_flags({
@@ -115,6 +123,8 @@ class _Parser:
         self._levels: tuple[str, ...] = ("normal",)  # empty: they could not be read, and are complained of
         self._has_levels = False
         self._rules = Rules(self._read)
+        self._planning = Planning(self._read, self._level)
+        self._steering = Steering()
         self._set: dict[str, Any] = {}  # metadata of the whole set
 
     def parse(self, tree: Mapping[str, Any], before: Flags | None) -> Flags:
@@ -132,12 +142,13 @@ class _Parser:
             flag = self._flag(key, raw, ("flags", key))
             if flag is not None:
                 flags[key] = flag
+        plans = self._planning.plans(tree["plans"], flags) if "plans" in tree else {}
         if not self._read.problems and before is not None:
             self._keep(before, flags)
         if self._read.problems:
             raise self._read.error("flags and degradation")
         assert level is not None
-        return Flags(flags, self._levels, level)
+        return Flags(flags, self._levels, level, MappingProxyType(plans), self._steering)
 
     def _degradation(self, raw: Any) -> int | None:
         pointer = ("degradation",)
@@ -146,12 +157,8 @@ class _Parser:
         if section is None:
             return None
         for key, meant in self._read.unknown(Degradation, section):
-            if key in _LATER:
-                self._read.wrong(f"{key} is not supported", (*pointer, key), _LATER[key])
-            else:
-                self._read.wrong(
-                    f"there is no {key!r} in degradation", (*pointer, key), "levels and level", meant=meant
-                )
+            known = ", ".join(keys_of(Degradation))
+            self._read.wrong(f"there is no {key!r} in degradation", (*pointer, key), known, meant=meant)
         found = self._read.fields(Degradation, section, pointer)
         if found is None:
             return None
@@ -166,10 +173,13 @@ class _Parser:
                 )
             if name in self._levels[:i]:
                 self._read.wrong(f"there are two levels {name!r}", place, "another name")
+        self._steering = self._planning.steering(found, pointer)
         return self._level(found["level"], (*pointer, "level"))
 
     def _level(self, given: int | str, pointer: Pointer) -> int | None:
         """The number of a level; None where there is no such."""
+        if not self._levels:
+            return None  # they are complained of
         level = self._levels.index(given) if given in self._levels else given
         if isinstance(level, int) and 0 <= level < len(self._levels):
             return level
@@ -211,7 +221,20 @@ class _Parser:
         if found["targeting"]:
             rule = self._rules.rule(key, found["targeting"], variants, (*pointer, "targeting"))
         noted = {**self._set, **found["metadata"]}
-        return Flag(key, variants, default, ladder, metadata["protected"], disabled, rule, noted)
+        hard = self._hard(key, metadata["hardAt"], ladder, (*pointer, "metadata", "hardAt"))
+        return Flag(key, variants, default, ladder, metadata["protected"], disabled, rule, noted, hard)
+
+    def _hard(
+        self, key: str, given: int | str | None, ladder: tuple[Step, ...], pointer: Pointer
+    ) -> int | None:
+        """The level from which on the ladder spares nobody."""
+        if given is None:
+            return None
+        hard = self._level(given, pointer)
+        if hard is not None and (not ladder or hard < ladder[0].level):
+            message = f"{key!r} has hardAt {given}, and its ladder has no step there"
+            self._read.wrong(message, pointer, "a level at which a step of degrade holds", reason="semantic")
+        return hard
 
     def _variants(self, key: str, raw: dict[str, Any], pointer: Pointer) -> dict[str, Any]:
         variants = self._read.object(raw, pointer) or {}
@@ -231,10 +254,6 @@ class _Parser:
 
     def _metadata(self, key: str, raw: dict[str, Any], pointer: Pointer) -> dict[str, Any] | None:
         metadata = self._read.object(raw, pointer) or {}
-        if "hardAt" in metadata:
-            self._read.wrong(
-                "hardAt is not supported: it overrides targeting", (*pointer, "hardAt"), "degrade alone"
-            )
         for name, meant in self._read.unknown(Metadata, metadata):
             if meant is not None and meant != "kind":
                 message = f"metadata of {key!r} has {name!r}, which does nothing"

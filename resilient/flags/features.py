@@ -48,7 +48,7 @@ class Features:
             EVALUATIONS.tell(key, found)
         if found is None or found.variant is None:
             return _own(found, key, default)
-        if found.level is not None:
+        if found.degraded:
             note(key, found.variant)
         return found.enabled
 
@@ -66,7 +66,7 @@ class Features:
             EVALUATIONS.tell(key, found)
         if found is None or found.variant is None:
             return _own(found, key, default)
-        if found.level is not None:
+        if found.degraded:
             note(key, found.variant)
         return found.variant
 
@@ -120,7 +120,7 @@ class Features:
                 error="TYPE_MISMATCH",
                 metadata=found.metadata,
             )
-        if found.level is not None:
+        if found.degraded:
             note(key, found.variant)
         return replace(found, value=copy.deepcopy(found.value)) if type(found.value) is dict else found
 

@@ -37,6 +37,12 @@ class Reading:
         self._examples = examples
         self.problems: list[DocumentError] = []
 
+    def of(self, examples: dict[str, str], /) -> Reading:
+        """Of the same document what has other keys."""
+        found = Reading(examples)
+        found.problems = self.problems
+        return found
+
     def wrong(
         self,
         message: str,

@@ -1,5 +1,5 @@
-"""The JSON Schema of the sections ``flags``, ``$evaluators`` and ``degradation``, made of what `parse_flags` reads them
-with."""
+"""The JSON Schema of the sections ``flags``, ``$evaluators``, ``degradation`` and ``plans``, made of what `parse_flags`
+reads them with."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any
 
 import msgspec
 
+from ..core.options import DURATION
 from .document import SCALAR, VALUE, Degradation, FlagFields, Metadata
+from .planning import MOST_PLANS, AutoFields, PlanFields, SetFields, SignalFields, WindowFields
 from .rules import EVALUATORS, LISTS, NEGATIONS, OURS, RANGES, STRINGS, VERSION, Arity
 
 _RULE = {"$ref": f"#/properties/{EVALUATORS}/$defs/rule"}
 _VALUE = {"$ref": f"#/properties/{EVALUATORS}/$defs/value"}
 _TEXT = {"type": "string"}
 _TEXTS = {"type": "array", "items": _TEXT}
+_DURATION = {"type": "string", "pattern": f"^{DURATION}$", "minLength": 1}
 _NAMED = {"propertyNames": {"minLength": 1}}
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
 _REFERENCE = {
@@ -25,12 +28,13 @@ _REFERENCE = {
 _SINGLE = (_RULE, _REFERENCE, _SCALAR)
 
 
-def sections_schema() -> dict[str, Any]:
-    """The properties that the two sections are, at the top of a document's schema."""
-    found = msgspec.json.schema_components([FlagFields, Metadata, Degradation])[1]
-    flag, metadata, degradation = (
-        _plain(found[each.__name__]) for each in (FlagFields, Metadata, Degradation)
-    )
+def sections_schema(targets: dict[str, Any]) -> dict[str, Any]:
+    """The properties that these sections are, at the top of a document's schema.
+
+    Args:
+        targets: the schema of the numbers that a plan may set.
+    """
+    flag, metadata, degradation, auto, signal, plan, sets, window = _shapes()
     metadata["additionalProperties"] = msgspec.json.schema(SCALAR)
     flag["properties"] |= {
         "variants": {
@@ -41,7 +45,16 @@ def sections_schema() -> dict[str, Any]:
         "targeting": {"anyOf": [_RULE, {"type": "object", "maxProperties": 0}]},
         "metadata": metadata,
     }
-    flag["additionalProperties"] = degradation["additionalProperties"] = False
+    for key in ("restoreAfter", "restoreRamp"):
+        degradation["properties"][key] |= _DURATION
+    for key in ("enterFor", "exitFor"):
+        auto["properties"][key] |= _DURATION
+    for key in ("enter", "exit"):
+        signal["properties"][key] = {"anyOf": [{"type": "number", "minimum": 0}, _DURATION]}
+    auto["properties"]["signals"] |= {"additionalProperties": signal}
+    degradation["properties"]["auto"] = {"anyOf": [auto, {"type": "object", "maxProperties": 0}]}
+    sets["properties"]["targets"] = targets
+    plan["properties"] |= {"set": sets, "window": {"anyOf": [window, {"type": "null"}]}}
     return {
         "flags": {
             "type": "object",
@@ -57,7 +70,30 @@ def sections_schema() -> dict[str, Any]:
             "$defs": {"rule": _rule(), "value": _value()},
         },
         "degradation": degradation,
+        "plans": {
+            "type": "object",
+            "description": "Changes that are prepared together, for a time or for an emergency.",
+            "maxProperties": MOST_PLANS,
+            "additionalProperties": plan,
+            **_NAMED,
+        },
     }
+
+
+def _shapes() -> list[dict[str, Any]]:
+    """Those of the objects that we read by their fields; none of them has other keys, but for metadata."""
+    shapes = (
+        FlagFields,
+        Metadata,
+        Degradation,
+        AutoFields,
+        SignalFields,
+        PlanFields,
+        SetFields,
+        WindowFields,
+    )
+    found = msgspec.json.schema_components(shapes)[1]
+    return [{**_plain(found[each.__name__]), "additionalProperties": False} for each in shapes]
 
 
 def _rule() -> dict[str, Any]:

@@ -50,10 +50,9 @@ class State:
         return self.flags is not NOTHING
 
     def replace(self, flags: Flags, /) -> Flags:
-        """Put ``flags`` in force; returns those that were. The first ones replace themselves at level 0."""
+        """Put ``flags`` in force; returns those that were. Who does so tells of it: `announce`."""
         with self._lock:
-            old = self.flags if self.ready else Flags(flags.flags, flags.levels)
-            self.flags = flags
+            old, self.flags = self.flags, flags
             self._complaints.clear()
             self._strangers.clear()
         return old
@@ -100,14 +99,19 @@ def publish(flags: Flags, /) -> None:
         raise PolicyError(
             f"publish: {type(flags).__name__} is not Flags; write publish(parse_flags(document))"
         )
-    published = STATE.flags
-    old = STATE.replace(flags)
+    announce(STATE.replace(flags), flags)
+
+
+def announce(published: Flags, flags: Flags, /) -> None:
+    """Tell that other flags are in force than were ``published``. The first ones follow themselves at level 0."""
+    old = Flags(flags.flags, flags.levels) if published is NOTHING else published
     changes = list(_changes(old, flags))
     if old.level != flags.level:
         event = LevelChanged(
             "degradation", "level", old=old.level, new=flags.level, level=flags.levels[flags.level]
         )
-        text = f"degradation: level {old.shown(old.level)} -> {flags.shown(flags.level)}"
+        why = "" if flags.overlay is None or flags.overlay.why == "document" else f" by {flags.overlay.why}"
+        text = f"degradation: level {old.shown(old.level)} -> {flags.shown(flags.level)}{why}"
         _log(WARNING if flags.level > old.level else INFO, text, changes, event.attributes())
         if RUNTIME.listeners:
             emit(event)
@@ -124,7 +128,7 @@ def publish(flags: Flags, /) -> None:
                     cause="code_default" if now is None else now.cause,
                 )
             )
-    if STATE.ready:
+    if flags is not NOTHING:
         FOLLOWING.published(changed(published, flags))
     else:
         FOLLOWING.withdrawn(changed(published, flags))
@@ -136,7 +140,7 @@ Change = tuple[FlagDetails[Any] | None, FlagDetails[Any] | None, str]
 def _changes(old: Flags, new: Flags) -> Iterator[Change]:
     for key in dict.fromkeys([*old.table, *new.table]):
         before, now = old.table.get(key), new.table.get(key)
-        if before != now:
+        if before is not now and before != now:
             yield before, now, key
 
 

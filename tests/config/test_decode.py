@@ -27,7 +27,7 @@ from .samples import JSON, YAML, document
 
 def values(tree: dict[str, Any], sections: tuple[Section, ...] = ()) -> dict[str, Any]:
     """What is decoded, without where it stands."""
-    found = decode(document(a_json=json.dumps(tree)), sections)
+    found = decode(document(a_json=json.dumps(tree)), sections).targets
     return {
         target: {kind: dict(said.values) for kind, said in kinds.items()} for target, kinds in found.items()
     }
@@ -68,7 +68,7 @@ SAMPLE = {
 def test_the_sample_is_understood_with_the_place_of_each_value() -> None:
     assert values(json.loads(JSON)) == SAMPLE
     text = document(a_yaml=YAML)
-    found = decode(text)["payments"]["breaker"]
+    found = decode(text).targets["payments"]["breaker"]
     assert text.sources.place(found.pointer("open_for")) == ("a.yaml", 10), "where the named policy says it"
     assert text.sources.place(found.pointer("slow_after")) == ("a.yaml", 15)
 
@@ -321,7 +321,7 @@ def test_every_leaf_has_a_type_and_says_what_it_wants() -> None:
 
 @pytest.mark.parametrize("version", ["2026-11-10.1", "v1 \u00e4", 7, 1.5, None])
 def test_a_version_is_a_word_or_a_number(version: Any) -> None:
-    assert decode(document(a_json=json.dumps({"metadata": {"version": version}}))) == {}
+    assert decode(document(a_json=json.dumps({"metadata": {"version": version}}))).targets == {}
 
 
 @pytest.mark.parametrize("version", [{"a": 1}, [1], True, "x" * 101, "a\nb", "\x1b[31m"])

@@ -311,11 +311,13 @@ def test_it_says_what_an_emergency_needs_and_nothing_else(tmp_path: Path, tree: 
     assert "e.json:1" in str(problem)
 
 
-def test_plans_are_refused_where_there_are_none(kit: Kit) -> None:
+def test_a_plan_that_is_not_there_cannot_be_switched(kit: Kit) -> None:
     kit.emergency.write(files({"plans": {"sale": {"active": True}}}))
     kit.look()
     assert kit.loader.status.emergency is not None
-    assert "plans are not supported by this version" in str(kit.loader.status.emergency.problem)
+    problem = str(kit.loader.status.emergency.problem)
+    assert "plans.sale.active: " in problem
+    assert "the config document has no plan 'sale'; write it there first" in problem
 
 
 def test_a_pipeline_that_cannot_take_both_names_both(kit: Kit) -> None:

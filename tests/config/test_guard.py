@@ -276,7 +276,7 @@ def test_the_self_test_makes_every_policy_of_the_document() -> None:
 
     read = document(a_json=JSON)
     seen: list[Snapshot] = []
-    snapshot = Snapshot(1, "", Noted(), read.sources, decode(read))
+    snapshot = Snapshot(1, "", Noted(), read.sources, decode(read).targets)
     try_out(snapshot, seen.append)
     assert seen == [snapshot]
 

@@ -40,7 +40,7 @@ GENERATIONS = iter(range(1, 10**9))
 
 def snapshot(**targets: Any) -> Snapshot:
     text = document(a_json=json.dumps({"resiliency": {"targets": targets}}, indent=1))
-    return Snapshot(next(GENERATIONS), text.digest, Noted(), text.sources, decode(text))
+    return Snapshot(next(GENERATIONS), text.digest, Noted(), text.sources, decode(text).targets)
 
 
 class Kit:

@@ -89,7 +89,10 @@ def test_the_examples_are_good(leaf: str) -> None:
     "tree",
     [
         {"resilience": {}},
-        {"plans": {}},
+        {"plans": {"sale": {}}},
+        {"plans": {"sale": {"kind": "emergency", "set": {"level": 0}, "windows": {}}}},
+        {"plans": {"sale": {"kind": "emergency", "set": {"targets": {"payments": {"retry": 3}}}}}},
+        {"degradation": {"levels": ["normal"], "restoreRamp": 120}},
         {"resiliency": {"targts": {}}},
         {"resiliency": {"targets": {"payments": {"retries": {}}}}},
         {"resiliency": {"targets": {"payments": {"retry": {"on": "x"}}}}},

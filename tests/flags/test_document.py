@@ -32,7 +32,7 @@ def only(tree: Any) -> tuple[str, str, str]:
     return problem
 
 
-def test_the_example_of_the_design_less_what_is_not_there_yet() -> None:
+def test_the_example_of_the_design() -> None:
     tree = json.loads(
         """{
         "metadata": {"flagSetId": "checkout", "version": "2026-11-10.3"},
@@ -146,7 +146,7 @@ def test_a_flag_set_of_flagds_is_taken_as_it_is() -> None:
         (document(a=switch(breakglass="x")), "flags/a/metadata/breakglass", "which does nothing", "breakGlass"),
         (document(a=switch(protected="true")), "flags/a/metadata/protected", "'true' will not do", "true or false"),
         (document(a=switch(owner=["x"])), "flags/a/metadata/owner", "['x'] will not do", "a text, a number"),
-        (document(a=switch(hardAt=3)), "flags/a/metadata/hardAt", "hardAt is not supported", "degrade alone"),
+        (document(a=switch(hardAt=3)), "flags/a/metadata/hardAt", "its ladder has no step there", "a level at which"),
         (document(a=switch() | {"metadata": "x"}), "flags/a/metadata", "got `str`", '{"owner": "growth"}'),
         (
             document(a=switch(kind="release", degrade="1:off")),
@@ -204,10 +204,10 @@ def test_a_flag_set_of_flagds_is_taken_as_it_is() -> None:
         ({"degradation": {"levels": ["a", "2"]}}, "degradation/levels/1", "the level '2'", "a word"),
         ({"degradation": {"levels": ["a", "b:c"]}}, "degradation/levels/1", "the level 'b:c'", "a word"),
         ({"degradation": {"levels": ["a", ""]}}, "degradation/levels/1", "the level ''", "a word"),
-        ({"degradation": {"levels": LEVELS, "auto": {}}}, "degradation/auto", "auto is not supported", "by hand"),
-        ({"degradation": {"levels": LEVELS, "pin": True}}, "degradation/pin", "pin is not supported", "alone"),
+        ({"degradation": {"levels": LEVELS, "auto": 1}}, "degradation/auto", "1 will not do", '{mode: "shadow"'),
+        ({"degradation": {"levels": LEVELS, "pin": 1}}, "degradation/pin", "1 will not do", "true or false"),
         ({"degradation": {"levels": LEVELS, "leve": 1}}, "degradation/leve", "no 'leve'", "level"),
-        ({"degradation": {"levels": LEVELS, "plans": 1}}, "degradation/plans", "no 'plans'", "levels and level"),
+        ({"degradation": {"levels": LEVELS, "plans": 1}}, "degradation/plans", "no 'plans'", "levels, level, pin"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_its_place_and_what_to_write(

@@ -76,7 +76,7 @@ def test_where_the_document_has_no_say_the_default_holds(key: str, default: bool
 def test_details_say_why() -> None:
     with feature_flags(SHOP, level="light"):
         assert features.details("recommendations", "none") == FlagDetails(
-            "recommendations", "cached", "cached", True, "TARGETING_MATCH", "level:1", 1
+            "recommendations", "cached", "cached", True, "TARGETING_MATCH", "level:1", 1, degraded=True
         )
         assert features.details("search") == FlagDetails("search", True, "on")
         told = {key: features.details(key, 7) for key in ("code", "dark", "unknown")}

@@ -43,7 +43,7 @@ def snapshot(n: int) -> Snapshot:
     said = {kind: kinds[kind] for kind in kinds if chance.random() < 0.7}
     text = json.dumps({"resiliency": {"targets": {"payments": said}}}).encode()
     document = parse(Files({"a.json": text}, str(n)))
-    return Snapshot(n, document.digest, Noted(), document.sources, decode(document))
+    return Snapshot(n, document.digest, Noted(), document.sources, decode(document).targets)
 
 
 class Kit:
