@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import json
 import logging
@@ -149,7 +150,10 @@ def check(
 
 @app.command()
 def explain(
-    key: Annotated[str, typer.Argument(help="A number, payments.retry.attempts; or a feature.")],
+    key: Annotated[
+        str,
+        typer.Argument(help="payments.retry.attempts; flags.search; degradation.level; plans.sale.active."),
+    ],
     document: Annotated[
         Path | None,
         typer.Option(
@@ -164,6 +168,9 @@ def explain(
             help="The emergency document above it; else RESILIENT_EMERGENCY_DIR.",
         ),
     ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="MOMENT", help="When, as 2026-11-11T00:00:00+08:00; else now.")
+    ] = None,
     as_json: JSON = False,
 ) -> None:
     """Show what a config document makes of a number, a feature or degradation.level, and where it says so.
@@ -177,13 +184,89 @@ def explain(
     if followed.directory is None:
         _refuse("--document: name the file or directory, such as --document /etc/resilient")
     try:
-        found = documents.explain(key, followed.directory, os.environ, followed.emergency)
+        found = documents.explain(key, followed.directory, os.environ, followed.emergency, at=_moment(at))
     except ConfigError as exc:
         _refuse(str(exc))
     if as_json:
         _print_json(asdict(found))
     else:
         show.explained(found)
+
+
+@app.command()
+def build(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A document: a file, or a directory.")],
+) -> None:
+    """Print a config document as canonical JSON, to be mounted: of YAML, however long, and of several files, too.
+
+    The exit status is 1 where a service would refuse it; then nothing is printed.
+    """
+    from . import changes, documents
+
+    try:
+        made = changes.build(file)
+    except ConfigError as exc:
+        show.checked([documents.refused(exc, file)])
+        raise typer.Exit(1) from None
+    typer.echo(made, nl=False)
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A document: a file, or a directory.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.")],
+    as_json: JSON = False,
+) -> None:
+    """Show what another document would change of what is in force: not of how it is written.
+
+    The exit status is 0 where nothing is, 1 where something is, 2 where one of them is no good document.
+    """
+    from . import changes
+
+    try:
+        found = changes.compared(before, after)
+    except ConfigError as exc:
+        _refuse(str(exc))
+    if as_json:
+        _print_json([each._asdict() for each in found])
+    else:
+        show.differing(changes.said(each) for each in found)
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command()
+def watch(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="[PATH]", help="A mounted directory, or a file; else RESILIENT_CONFIG_DIR."),
+    ] = None,
+    emergency: Annotated[
+        Path | None,
+        typer.Option(
+            "--emergency", metavar="PATH", help="The emergency document; else RESILIENT_EMERGENCY_DIR."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--for", metavar="SECONDS", help="How long; else until it is interrupted.")
+    ] = float("inf"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, for programs.")] = False,
+) -> None:
+    """Follow a config document as a service does, and show each change when it comes: a roll-out, from inside a pod."""
+    from ..config.followed import Followed
+    from . import changes
+
+    where = Followed(directory, emergency).else_environment()
+    if where.directory is None:
+        _refuse("PATH: name the file or directory, such as resilient watch /etc/resilient")
+    try:
+        for change in changes.followed(where.directory, where.emergency, seconds):
+            if as_json:
+                typer.echo(json.dumps(asdict(change)))
+            else:
+                show.changed(change)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
 
 
 class Mesh(StrEnum):
@@ -240,6 +323,19 @@ def _share(text: str) -> tuple[str, float]:
             f"--utilisation: {text!r} must be a share, more than 0 and at most 1; write payments=0.8, or 0.6"
         )
     return name or "*", value
+
+
+def _moment(text: str | None) -> float:
+    """Seconds since the epoch."""
+    if text is None:
+        return time.time()
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        _refuse(f"--at: {text!r} must be a moment with its offset; write --at 2026-11-11T00:00:00+08:00")
+    return moment.timestamp()
 
 
 def _host(name: str) -> str:

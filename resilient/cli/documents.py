@@ -12,16 +12,19 @@ from types import MappingProxyType
 from typing import Any
 
 from ..config.decode import placed
+from ..config.degrading import active_at, overlay_of
 from ..config.document import Document, Pointer, parse
 from ..config.emergency import read_emergency
 from ..config.environment import Environment, read_environment
+from ..config.explanation import Explanation
 from ..config.guard import guard
 from ..config.live import Live
 from ..config.numbers import find_leaf
 from ..config.sections import SECTIONS
 from ..config.selftest import try_out
 from ..config.snapshot import Snapshot, snapshot_of
-from ..config.source import MOST_BYTES, SUFFIXES, Directory, Files, Missing
+from ..config.source import MOST_BYTES, SUFFIXES, Directory, Files, Missing, digest_of
+from ..config.switches import FLAGS, LEVEL_KEY, explain_switch, is_switch
 from ..core.errors import ConfigError, DocumentError
 from ..core.pipeline import Pipeline
 from ..core.registry import Registry
@@ -31,9 +34,9 @@ from ..presets import standard
 from .lint import Worst, of_document
 
 _ANY_RATE = "1/second"  # of a limit that only the document has
-_LEVEL = ("degradation", "level")
 _WHY = {
     "emergency": "the emergency document stands above all else",
+    "plan": "a plan that holds stands above the rest of the document",
     "document": "the document stands above environment, code and presets",
     "environment": "the environment stands above code and presets, below the document",
     "preset": "standard() makes it of the numbers above it; what the service's code says stands above that",
@@ -88,8 +91,9 @@ class Explained:
 
     Attributes:
         key: as it was asked for.
-        value: seconds as a float; of a feature, the variant's.
-        layer: ``emergency``, ``document`` or ``environment``; else ``preset`` or ``code``, of `standard` as it comes.
+        value: seconds as a float; of a feature, the variant.
+        layer: ``emergency``, ``plan``, ``document`` or ``environment``; else, of `standard` as it comes, ``preset`` or
+            ``code``.
         place: ``file:line``, where a document decides; the variable, where the environment does.
         why: in words.
     """
@@ -115,7 +119,8 @@ def files_at(path: Path) -> Files:
             raise ConfigError(f"{path} does not end in {', '.join(SUFFIXES)}: no service would read it")
         if not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
             raise ConfigError(f"{path} is no ordinary file: no service would read it")
-        return Files({path.name: _content(path)}, "")
+        content = {path.name: _content(path)}
+        return Files(content, digest_of(content))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
 
@@ -134,7 +139,7 @@ def check_emergency(path: Path) -> tuple[Checked, Files | None]:
         files = files_at(path)
         said = read_emergency(files)
     except ConfigError as exc:
-        return _refused(exc, path), None
+        return refused(exc, path), None
     return Checked(str(path), len(said.targets), 0, ()), files
 
 
@@ -155,7 +160,8 @@ def in_force(path: Path) -> Snapshot:
     return snapshot_of(files_at(path), SECTIONS)
 
 
-def _refused(exc: ConfigError, path: Path) -> Checked:
+def refused(exc: ConfigError, path: Path) -> Checked:
+    """A document that no service would take."""
     if isinstance(exc, DocumentError):
         return Checked(str(path), 0, 0, tuple(_problem(each, path) for each in exc.problems or (exc,)))
     return Checked(str(path), 0, 0, (Problem(str(path), None, "", str(exc)),))
@@ -183,11 +189,13 @@ def check(
         if after is not None:
             _guard(after, snapshot, document)
     except ConfigError as exc:
-        return _refused(exc, path)
+        return refused(exc, path)
     unfit = {name: problem for name in snapshot.targets if (problem := _unfit(name, snapshot, path))}
     fit = {name: said for name, said in snapshot.targets.items() if name not in unfit}
     today = datetime.datetime.now(tz=datetime.UTC).date() if today is None else today
-    worst, doubts = of_document(snapshot, fit, document.tree, utilisation, today, _live)
+    worst, doubts = of_document(
+        snapshot, fit, document.tree, utilisation, today, _flags(snapshot).plans, live_for
+    )
     places = snapshot.sources.places([doubt.pointer for doubt in doubts])
     problems = [
         *unfit.values(),
@@ -210,7 +218,7 @@ def _slashed(pointer: Pointer) -> str:
 
 def _unfit(name: str, snapshot: Snapshot, path: Path) -> Problem | None:
     """Where `standard` could not take it: the service's own code may, so that is a warning."""
-    live, _pipeline = _live(name, snapshot)
+    live, _pipeline = live_for(name, snapshot)
     try:
         live.check(snapshot)
     except DocumentError as exc:
@@ -218,7 +226,7 @@ def _unfit(name: str, snapshot: Snapshot, path: Path) -> Problem | None:
     return None
 
 
-def _live(name: str, snapshot: Snapshot, environment: Environment | None = None) -> tuple[Live, Pipeline]:
+def live_for(name: str, snapshot: Snapshot, environment: Environment | None = None) -> tuple[Live, Pipeline]:
     """What would follow the document, and the pipeline that it would be: the former holds it weakly."""
     registry = Registry()
     rate = _ANY_RATE if "ratelimit" in snapshot.targets.get(name, ()) else None
@@ -244,10 +252,22 @@ def _emergency_at(path: Path | None) -> Files | None:
         return None
 
 
-def explain(key: str, path: Path, environ: Mapping[str, str], emergency: Path | None = None) -> Explained:
+def _why(found: Explanation, flags: Flags) -> str:
+    """Why a feature, or the level, is what it is."""
+    if found.cause is None or found.key == LEVEL_KEY:
+        return _WHY[found.layer]
+    return (
+        f"{found.cause}, at level {flags.shown(flags.level)}" if found.key.startswith(FLAGS) else found.cause
+    )
+
+
+def explain(
+    key: str, path: Path, environ: Mapping[str, str], emergency: Path | None = None, *, at: float = 0.0
+) -> Explained:
     """What a document makes of a number such as ``payments.retry.attempts``, of a feature, or of the level.
 
     Args:
+        at: when, in seconds since the epoch: windows of plans go by it.
         environ: what stands below the document.
         emergency: where the emergency document is, if there is one.
 
@@ -257,26 +277,21 @@ def explain(key: str, path: Path, environ: Mapping[str, str], emergency: Path | 
     snapshot = snapshot_of(files_at(path), SECTIONS, emergency=_emergency_at(emergency))
     above = snapshot.emergency
     flags = _flags(snapshot)
-    if key == ".".join(_LEVEL):
-        layer = "document" if above is None or _LEVEL not in above.over else "emergency"
-        return Explained(
-            key, flags.shown(flags.level), layer, str(snapshot.sources.place(_LEVEL)), _WHY[layer]
-        )
-    if key in flags.table:
-        details = flags.table[key]
-        place = str(snapshot.sources.place(("flags", key)))
-        why = f"variant {details.variant}: {details.cause}, at level {flags.shown(flags.level)}"
-        if key in flags.targeted:
-            why += "; its targeting stands above that, and decides by caller"
-        return Explained(key, details.value, "document", place, why)
+    active = active_at(flags, at)
+    flags = flags.under(overlay_of(flags, active))
+    if is_switch(key):
+        found = explain_switch(key, snapshot, flags)
+        value = flags.shown(found.value) if key == LEVEL_KEY else found.value
+        return Explained(key, value, found.layer, found.place, _why(found, flags))
     if "." not in key:
         raise ConfigError(
-            f"{key!r} is no feature of the document; write one of {', '.join(sorted(flags.table)) or '(it has none)'}, "
-            "or a number such as payments.retry.attempts"
+            f"{key!r} is no number; write one such as payments.retry.attempts, a feature such as flags.{key}, or "
+            "degradation.level"
         )
     name, _ = find_leaf(key)
-    live, _pipeline = _live(name, snapshot, read_environment(environ))
+    live, _pipeline = live_for(name, snapshot, read_environment(environ))
     live.apply(snapshot)
+    live.use_plans(tuple(active))
     found = live.explain(key)
     why = _WHY[found.layer]
     if name not in snapshot.targets and (above is None or name not in above.targets):

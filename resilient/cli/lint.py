@@ -15,10 +15,14 @@ from ..config.snapshot import Snapshot
 from ..core.backoff import Backoff
 from ..core.options import seconds
 from ..core.pipeline import Pipeline
+from ..flags.plans import Plan
 from ..policies.ratelimit.options import NANOSECONDS, parse_rate
 
 UTILISATION = 0.9
 """Above it a callee does not recover from an outage while clients retry, whatever their budget."""
+
+
+_DOES = {"forced_open": "every call is turned away", "observe": "it only watches"}
 
 
 @dataclass(frozen=True)
@@ -104,16 +108,22 @@ def of_target(numbers: Numbers, name: str, said: Target, utilisation: float | No
             f"at {utilisation:.0%} utilisation retries of {ratio:.0%} load the callee with "
             f"{utilisation * (1 + ratio):.0%}, and it may not recover from an outage; {instead}",
         )
+    yield from _suspended(said, at)
     yield from _breaker(numbers, said, at)
 
 
+def _suspended(said: Target, at: Callable[..., Pointer]) -> Iterator[Doubt]:
+    """Policies that somebody switched by hand, and may have forgotten."""
+    for kind, of_kind in said.items():
+        state = of_kind.values.get("state")
+        if state is not None:
+            does = _DOES.get(state) or (
+                "nothing is retried" if kind == "retry" else "nothing protects the callee"
+            )
+            yield Doubt(at(kind, "state"), f"{state}: {does}; is that still meant?")
+
+
 def _breaker(numbers: Numbers, said: Target, at: Callable[..., Pointer]) -> Iterator[Doubt]:
-    state = said["breaker"].values.get("state") if "breaker" in said else None
-    if state is not None:
-        does = {"forced_open": "every call is turned away", "disabled": "nothing protects the callee"}
-        yield Doubt(
-            at("breaker", "state"), f"{state}: {does.get(state, 'it only watches')}; is that still meant?"
-        )
     if (
         "ratelimit" not in said
         or "rate" not in said["ratelimit"].values
@@ -177,12 +187,35 @@ def of_flags(tree: Mapping[str, Any], today: datetime.date) -> Iterator[Doubt]:
             yield Doubt(("degradation", "levels", number), f"no feature changes at level {number} ({level})")
 
 
+def of_plans(plans: Mapping[str, Plan], today: datetime.date) -> Iterator[Doubt]:
+    """Plans that nobody owns, that are over, or that are switched on for good."""
+    for name, plan in plans.items():
+        if not plan.owner:
+            instead = 'nobody is named whom to ask while it holds; write owner: "a team"'
+            yield Doubt(("plans", name), instead)
+        if plan.window is not None:
+            over = datetime.datetime.fromtimestamp(plan.window.end, tz=datetime.UTC).date()
+            if over < today:
+                said = f"its window is over since {over}: remove it, or give it another one"
+                yield Doubt(("plans", name, "window", "end"), said)
+            elif not plan.active:
+                yield Doubt(
+                    ("plans", name, "active"), "switched off: it will not hold in its window; is that meant?"
+                )
+        elif plan.active:
+            yield Doubt(
+                ("plans", name, "active"),
+                "it holds now, until somebody switches it off; is that still meant?",
+            )
+
+
 def of_document(
     snapshot: Snapshot,
     targets: Mapping[str, Target],
     tree: Mapping[str, Any],
     utilisation: Mapping[str, float],
     today: datetime.date,
+    plans: Mapping[str, Plan],
     live: Callable[[str, Snapshot], tuple[Live, Pipeline]],
 ) -> tuple[list[Worst], list[Doubt]]:
     """All of it.
@@ -191,6 +224,7 @@ def of_document(
         targets: those that `standard` can take.
         utilisation: of the callees, by name of the dependency; ``*`` is all others.
         today: what flags expire by.
+        plans: those of the document.
         live: gives what would follow the document for a dependency, and the pipeline that it holds weakly.
     """
     worst: list[Worst] = []
@@ -201,4 +235,4 @@ def of_document(
         numbers = Numbers(follower, name)
         worst.append(numbers.worst())
         doubts += of_target(numbers, name, said, utilisation.get(name, utilisation.get("*")))
-    return worst, [*doubts, *of_policies(tree), *of_flags(tree, today)]
+    return worst, [*doubts, *of_policies(tree), *of_flags(tree, today), *of_plans(plans, today)]

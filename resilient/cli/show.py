@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from rich.text import Text
 from ..core.options import seconds
 
 if TYPE_CHECKING:  # what reads documents may be what is not installed, and `doctor` is to say so
+    from ..config.records import Change
     from .documents import Checked, Explained
     from .health import Finding
     from .imported import Remark
@@ -112,6 +114,37 @@ def remarks(found: Iterable[Remark]) -> None:
     console = Console(highlight=False, markup=False, emoji=False, stderr=True)
     for each in found:
         _line(console, "warning", f"{each.file}: {each.at}", each.said)
+
+
+def differing(found: Iterable[str]) -> None:
+    """A line for each thing that is another."""
+    console = _console()
+    for each in found:
+        console.print(each, soft_wrap=True)
+
+
+def changed(change: Change) -> None:
+    """A change of what is in force, and what it was."""
+    at = time.strftime("%H:%M:%S", time.localtime(change.at))
+    bad = change.result == "rejected"
+    facts = [
+        f"generation {change.generation}" if change.generation else "",
+        f"version {change.version}" if change.version else "",
+        f"by {change.changed_by}" if change.changed_by else "",
+        change.ticket or "",
+        f"again that of generation {change.rollback_of}" if change.rollback_of else "",
+        change.reason or "",
+    ]
+    from .changes import said
+
+    console = _console()
+    line = f"{change.source}{': ' if any(facts) else ''}{', '.join(filter(None, facts))}"
+    style = _SIGNS["bad" if bad else "ok"][1]
+    console.print(Text.assemble(f"{at} ", (f"{change.result:<14}", style), line), soft_wrap=True)
+    for each in change.differences:
+        console.print(f"         {said(each)}", soft_wrap=True)
+    if change.count > len(change.differences):
+        console.print(f"         and {change.count - len(change.differences)} more")
 
 
 def explained(found: Explained) -> None:

@@ -32,6 +32,8 @@ JUMP = 2.0
 Laid = Mapping[str, tuple[Any, str]]
 """What persons set, by key such as ``flags.search``, each with why and until when."""
 
+_NOTHING: Laid = MappingProxyType({})
+
 UsePlans = Callable[[tuple[str, ...]], tuple[Difference, ...]]
 """Brings the policies to what these plans set; the numbers that changed."""
 
@@ -61,6 +63,39 @@ def may_set(flags: Flags, key: str, variant: str, /) -> bool:
     """Whether a person may set a feature, ``flags.search``, to a variant."""
     flag = flags.flags.get(key.removeprefix(FLAGS))
     return flag is not None and not flag.protected and variant in flag.variants
+
+
+def active_at(flags: Flags, at: float, /) -> dict[str, Plan]:
+    """The plans that hold at a time, in seconds since the epoch."""
+    return {name: plan for name, plan in flags.plans.items() if plan.holds(at)}
+
+
+def overlay_of(flags: Flags, active: Mapping[str, Plan], auto: int = 0, laid: Laid = _NOTHING, /) -> Overlay:
+    """What holds beside the document.
+
+    Args:
+        active: the plans that hold.
+        auto: the automatic level.
+        laid: what persons set.
+    """
+    level, why, reason = flags.level, "document", None
+    steering = flags.steering
+    sets: dict[str, tuple[str, str]] = {}
+    for name, plan in active.items():
+        sets |= {key: (variant, name) for key, variant in plan.flags.items()}
+        if plan.level is not None and plan.level > level and not steering.pinned:
+            level, why = plan.level, f"plan:{name}"
+    if auto > level and steering.auto.mode == ON and not steering.pinned:
+        level, why = auto, "auto"
+    overrides: dict[str, tuple[str, str]] = {}
+    for key, (value, because) in laid.items():
+        if key == LEVEL_KEY:
+            level, why, reason = min(value, len(flags.levels) - 1), "override", because
+        elif may_set(flags, key, value):
+            overrides[key.removeprefix(FLAGS)] = (value, because)
+    return Overlay(
+        level, why, tuple(active), MappingProxyType(sets), MappingProxyType(overrides), reason=reason
+    )
 
 
 class Degrading:
@@ -146,8 +181,7 @@ class Degrading:
 
     # ------------------------------------------------------------------------------------------------- settling
     def _active(self) -> dict[str, Plan]:
-        wall = self._clock.time()
-        return {name: plan for name, plan in self._document.plans.items() if plan.holds(wall)}
+        return active_at(self._document, self._clock.time())
 
     def _settle(self, active: Mapping[str, Plan], *, surely: bool = False) -> Settled | None:
         """Put in force what holds now; None where that is so already. Under the lock."""
@@ -158,7 +192,7 @@ class Degrading:
             if not surely:
                 return None
             return Settled(STATE.replace(flags), flags, plans, {})
-        overlay = self._over(flags, active)
+        overlay = overlay_of(flags, active, self._auto.level, self._laid)
         after = flags.under(overlay)
         if before is not NOTHING:
             held = self._restoring.look(before, after, self._clock.monotonic())
@@ -169,27 +203,6 @@ class Degrading:
             return None
         self._overlay = overlay
         return Settled(STATE.replace(after), after, plans, active)
-
-    def _over(self, flags: Flags, active: Mapping[str, Plan]) -> Overlay:
-        """What holds beside the document."""
-        level, why, reason = flags.level, "document", None
-        sets: dict[str, tuple[str, str]] = {}
-        for name, plan in active.items():
-            sets |= {key: (variant, name) for key, variant in plan.flags.items()}
-            if plan.level is not None and plan.level > level and not flags.steering.pinned:
-                level, why = plan.level, f"plan:{name}"
-        auto = self._auto.level if flags.steering.auto.mode == ON and not flags.steering.pinned else 0
-        if auto > level:
-            level, why = auto, "auto"
-        overrides: dict[str, tuple[str, str]] = {}
-        for key, (value, because) in self._laid.items():
-            if key == LEVEL_KEY:
-                level, why, reason = min(value, len(flags.levels) - 1), "override", because
-            elif may_set(flags, key, value):
-                overrides[key.removeprefix(FLAGS)] = (value, because)
-        return Overlay(
-            level, why, tuple(active), MappingProxyType(sets), MappingProxyType(overrides), reason=reason
-        )
 
     # -------------------------------------------------------------------------------------------------- telling
     def _tell(self, settled: Settled | None) -> tuple[Difference, ...]:

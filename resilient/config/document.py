@@ -103,8 +103,11 @@ class Document(NamedTuple):
     sources: Sources
 
 
-def parse(files: Files, /) -> Document:
+def parse(files: Files, /, *, most_yaml: int = MOST_YAML) -> Document:
     """The document that the files are together.
+
+    Args:
+        most_yaml: bytes of YAML in one file; a command may take more than a service.
 
     Raises:
         DocumentError: with file, and line where it is known.
@@ -112,7 +115,7 @@ def parse(files: Files, /) -> Document:
     tree: dict[str, Any] = {}
     read: list[tuple[str, Lines]] = []
     for name, content in files.content.items():
-        part, lines = _part(name, content)
+        part, lines = _part(name, content, most_yaml)
         twice = _add(part, tree, ())
         if twice is not None:
             there, here = Sources(read).place(twice), Sources([(name, lines)]).place(twice)
@@ -137,13 +140,13 @@ def _add(new: dict[str, Any], tree: dict[str, Any], at: Pointer) -> Pointer | No
     return None
 
 
-def _part(name: str, content: bytes) -> tuple[dict[str, Any], Lines]:
+def _part(name: str, content: bytes, most_yaml: int) -> tuple[dict[str, Any], Lines]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         line = content[: exc.start].count(b"\n") + 1
         raise DocumentError("is not UTF-8", file=name, line=line, reason="encoding") from exc
-    tree, lines = (_json if name.endswith(".json") else _yaml)(name, text)
+    tree, lines = _json(name, text) if name.endswith(".json") else _yaml(name, text, most_yaml)
     if not isinstance(tree, dict):
         raise DocumentError("must be a mapping: {...}", file=name, line=1)
     return tree, lines
@@ -258,11 +261,12 @@ def _is_twice(name: str, pointer: Pointer, line: int) -> DocumentError:
 
 
 # ------------------------------------------------------------------------------------------------------------ YAML
-def _yaml(name: str, text: str) -> tuple[Any, Lines]:
+def _yaml(name: str, text: str, most: int) -> tuple[Any, Lines]:
     size = len(text.encode())
-    if size > MOST_YAML:
+    if size > most:
         raise DocumentError(
-            f"{size:,} bytes of YAML, at most {MOST_YAML:,}: more would hold up the service; write it as JSON",
+            f"{size:,} bytes of YAML, at most {most:,}: more would hold up the service; run `resilient build` and "
+            "mount the JSON that it prints",
             file=name,
             reason="size",
         )

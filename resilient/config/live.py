@@ -18,6 +18,7 @@ from ..core.options import seconds
 from ..core.pipeline import Pipeline
 from ..core.policy import Policy
 from ..core.registry import REGISTRY, Registry
+from ..flags.state import STATE
 from .decode import TARGETS
 from .document import NOWHERE, Place, Pointer
 from .environment import Environment, spelt
@@ -42,7 +43,7 @@ from .numbers import (
 )
 from .records import Difference
 from .snapshot import Noted, Snapshot
-from .switches import explain_switch
+from .switches import explain_switch, is_switch
 
 NOTHING = Snapshot(0, "", Noted(), NOWHERE, {})
 """What is in force while there is no document."""
@@ -233,15 +234,11 @@ class Live:
         """
         world = self._world
         snapshot = world.snapshot
-        switch = explain_switch(key, snapshot)
-        if switch is not None:
-            return switch
+        if is_switch(key):
+            return explain_switch(key, snapshot, STATE.flags)
         name, leaf = find_leaf(key)
         for pipeline in self._registry.pipelines(name):
-            with self._lock:
-                values = self._values.get(pipeline)
-            if values is None:
-                values = numbers(self._parts(pipeline))
+            values = self.values_of(pipeline)
             if leaf in values:
                 return _explained(key, values[leaf], snapshot, lives=True)
         value = {**_set_for(name, world), **_said_of(name, world), **_laid_for(name, world)}.get(leaf)
@@ -251,6 +248,12 @@ class Live:
                 "environment says it"
             )
         return _explained(key, value, snapshot, lives=False)
+
+    def values_of(self, pipeline: Pipeline, /) -> Values:
+        """All numbers of a pipeline, as they are in force."""
+        with self._lock:
+            values = self._values.get(pipeline)
+        return numbers(self._parts(pipeline)) if values is None else values
 
     # -------------------------------------------------------------------------------------------------- applying
     def _tune(self, pipeline: Pipeline, world: World, *, surely: bool) -> Notes:

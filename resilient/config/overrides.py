@@ -26,7 +26,7 @@ from .leaves import Duration, Leaf, flat_leaves, value_of
 from .live import Live
 from .numbers import find_leaf
 from .records import OVERRIDE, OVERRIDE_ENDED, Change, Difference, History
-from .switches import FLAGS, LEVEL_KEY, is_switch
+from .switches import FLAGS, LEVEL_KEY, PLANS, is_switch
 
 if TYPE_CHECKING:
     from ..discovery.refresher import Refresher
@@ -143,6 +143,8 @@ class Overrides:
     @staticmethod
     def _switch(key: str, value: Any) -> Any:
         flags, name = STATE.flags, key.removeprefix(FLAGS)
+        if key.startswith(PLANS):
+            raise ConfigError(f"override: {key} is switched in the emergency document, for all processes")
         if not STATE.ready:
             raise ConfigError(f"override: {key}: no flags are in force in this process")
         if key == LEVEL_KEY:

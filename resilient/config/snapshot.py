@@ -66,6 +66,7 @@ def snapshot_of(
     emergency: Files | None = None,
     *,
     may_wait: bool = False,
+    most_yaml: int | None = None,
 ) -> Snapshot:
     """What the files come to.
 
@@ -73,16 +74,19 @@ def snapshot_of(
         files: None while there is no config document.
         emergency: what stands above them.
         may_wait: whether what the emergency says of levels and plans may wait for a document that has them.
+        most_yaml: bytes of YAML in one file; None: as in a service.
 
     Raises:
         DocumentError: with file, line and what to write instead.
     """
     from .decode import decode, noted_in, placed
-    from .document import NOWHERE, Document, parse
+    from .document import MOST_YAML, NOWHERE, Document, parse
     from .emergency import laid_over, read_emergency
     from .guard import refuse_too_many
 
-    document = Document({}, "", NOWHERE) if files is None else parse(files)
+    document = Document({}, "", NOWHERE)
+    if files is not None:
+        document = parse(files, most_yaml=MOST_YAML if most_yaml is None else most_yaml)
     refuse_too_many(document)
     targets, plans = decode(document, sections)
     parts = _parts(document, sections)

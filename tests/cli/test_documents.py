@@ -184,7 +184,7 @@ def test_what_is_no_document(tmp_path: Path, name: str, says: str) -> None:
         ("payments.ratelimit.rate", "80/second", "document", "resilience.yaml:14"),
         ("payments.bulkhead.limit", "100", "code", None),
         ("ledger.timeout.total", "10.0", "code", None),
-        ("recommendations", "off", "document", "resilience.yaml:2"),
+        ("flags.recommendations", "off", "document", "resilience.yaml:6"),
     ],
 )
 def test_why_a_value_is_what_it_is(good: Path, key: str, value: str, layer: str, place: str | None) -> None:
@@ -228,7 +228,11 @@ def test_what_an_emergency_says_is_explained(good: Path, tmp_path: Path) -> None
     done = run("explain", "payments.retry.attempts", "--json", **where)
     assert done.json["value"] == 1
     assert (done.json["layer"], done.json["place"]) == ("emergency", "e.json:2")
-    assert run("explain", "recommendations", **where).lines[0].startswith("recommendations = full (from")
+    assert (
+        run("explain", "flags.recommendations", **where)
+        .lines[0]
+        .startswith("flags.recommendations = full (from")
+    )
     assert "says nothing of" not in run("explain", "ledger.breaker.state", **where).out
     done = run(
         "explain",
@@ -245,7 +249,9 @@ def test_what_an_emergency_says_is_explained(good: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("key", "says"),
     [
-        ("recommendation", "is no feature of the document; write one of recommendations"),
+        ("recommendations", "a feature such as flags.recommendations, or degradation.level"),
+        ("flags.recommendation", "is no feature of the flags in force; did you mean flags.recommendations?"),
+        ("plans.sale.active", "'sale' is no plan of the document; it has no plan"),
         ("payments.retry.atempts", "write 'payments.retry.attempts'"),
     ],
 )
@@ -259,12 +265,12 @@ def test_a_feature_with_a_rule_is_explained_as_what_it_is_without(good: Path) ->
     rule = "    targeting: {if: [{var: vip}, full]}\n"
     good.write_text(GOOD.replace("    metadata: {degrade", f"{rule}    metadata: {{degrade"))
     assert documents.check(good).good
-    found = documents.explain("recommendations", good, {})
+    found = documents.explain("flags.recommendations", good, {})
     assert found.why.endswith("level 1 (sale)"), "at the last level it has no say"
     good.write_text(good.read_text().replace("level: sale", "level: normal"))
-    found = documents.explain("recommendations", good, {})
+    found = documents.explain("flags.recommendations", good, {})
     assert found.value == "full"
-    assert found.why.endswith("its targeting stands above that, and decides by caller")
+    assert "its targeting above that, for each caller" in found.why
 
 
 def test_a_document_that_is_wrong_explains_nothing(good: Path) -> None:
@@ -278,6 +284,60 @@ def test_a_number_of_the_environment_is_explained(good: Path) -> None:
     variable = "RESILIENT__SEARCH__RETRY__ATTEMPTS"
     found = documents.explain("search.retry.attempts", good, {variable: "7"})
     assert (found.value, found.layer, found.place) == (7, "environment", variable)
+
+
+PLANS = """\
+plans:
+  double11:
+    kind: scheduled
+    window: {start: "2026-11-10T23:50:00+08:00", end: "2026-11-11T02:00:00+08:00"}
+    set: {level: sale, targets: {payments: {retry: {attempts: 1}}}}
+  meltdown: {kind: emergency, owner: sre, active: true, set: {flags: {recommendations: "off"}}}
+...
+"""
+
+
+def test_what_a_plan_will_do_is_explained_beforehand(good: Path) -> None:
+    good.write_text(GOOD.replace("level: sale", "level: normal").replace("...\n", PLANS))
+
+    def at(key: str, moment: str) -> list[str]:
+        done = run("explain", key, "--document", str(good), "--at", moment)
+        assert (done.status, done.err) == (0, "")
+        return done.lines
+
+    before, during = "2026-11-10T15:49:59Z", "2026-11-11T00:00:00+08:00"
+    assert (
+        at("payments.retry.attempts", before)[0]
+        == "payments.retry.attempts = 2 (from the document at resilience.yaml:13)"
+    )
+    assert at("payments.retry.attempts", during) == [
+        "payments.retry.attempts = 1 (from the plan at resilience.yaml:19)",
+        "a plan that holds stands above the rest of the document",
+    ]
+    assert (
+        at("degradation.level", before)[0]
+        == "degradation.level = 0 (normal) (from the document at resilience.yaml:9)"
+    )
+    assert (
+        at("degradation.level", during)[0]
+        == "degradation.level = 1 (sale) (from the plan at resilience.yaml:19)"
+    )
+    assert at("flags.recommendations", during) == [
+        "flags.recommendations = off (from the document at resilience.yaml:6)",
+        "level:1, at level 1 (sale)",
+    ], "at the last level a ladder stands above plans"
+    assert at("flags.recommendations", before)[1] == "plan:meltdown, at level 0 (normal)"
+    assert at("plans.meltdown.active", before) == [
+        "plans.meltdown.active = True (from the document at resilience.yaml:20)",
+        "it holds now",
+    ]
+    assert at("plans.double11.active", before)[1] == "it does not hold now"
+    done = run("explain", "degradation.level", "--document", str(good), "--at", "2026-11-11")
+    assert done.status == 2
+    assert (
+        "--at: '2026-11-11' must be a moment with its offset; write --at 2026-11-11T00:00:00+08:00"
+        in done.err
+    )
 
 
 def test_the_schema_is_printed() -> None:

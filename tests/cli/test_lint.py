@@ -28,6 +28,13 @@ resiliency:
     payments: {%s}
 ...
 """
+PLANS = """\
+plans:
+  sale:
+    {kind: scheduled, owner: growth%s, set: {level: 0}, window: {start: "2026-11-10T00:00Z", end: "%sT23:00Z"}}
+  calm: {kind: emergency, owner: "sre"%s, set: {targets: {payments: {retry: {attempts: 1}}}}}
+...
+"""
 
 
 def doubts(tmp_path: Path, text: str, **utilisation: float) -> list[tuple[str, str]]:
@@ -61,6 +68,37 @@ def doubts(tmp_path: Path, text: str, **utilisation: float) -> list[tuple[str, s
             "every call is turned away",
         ),
         (
+            TARGET % "retry: {state: disabled}",
+            "/resiliency/targets/payments/retry/state",
+            "disabled: nothing is retried; is that still meant?",
+        ),
+        (
+            TARGET % "bulkhead: {state: disabled}",
+            "/resiliency/targets/payments/bulkhead/state",
+            "disabled: nothing protects the callee; is that still meant?",
+        ),
+        (
+            TARGET % "ratelimit: {rate: 80/second, state: observe}",
+            "/resiliency/targets/payments/ratelimit/state",
+            "observe: it only watches; is that still meant?",
+        ),
+        (PLANS % ("", "2026-11-24", ""), "/plans/sale/window/end", "its window is over since 2026-11-24"),
+        (
+            PLANS % (", active: false", "2026-11-26", ""),
+            "/plans/sale/active",
+            "it will not hold in its window",
+        ),
+        (
+            PLANS % ("", "2026-11-26", ", active: true"),
+            "/plans/calm/active",
+            "until somebody switches it off",
+        ),
+        (
+            PLANS.replace("sre", "") % ("", "2026-11-26", ""),
+            "/plans/calm",
+            "nobody is named whom to ask while it holds",
+        ),
+        (
             TARGET.replace("  targets", "  policies: {retry: {mild: {attempts: 2}}}\n  targets") % "",
             "/resiliency/policies/retry/mild",
             "no target refers to it",
@@ -79,6 +117,7 @@ def test_a_doubt(tmp_path: Path, text: str, pointer: str, said: str) -> None:
         FLAGS % (', expires: "2026-11-25"', ""),
         TARGET % "timeout: {total: 4s, attempt: 1s}, retry: {attempts: 3, wait: {base: 100ms}}",
         TARGET % "ratelimit: {rate: 2/second}",
+        PLANS % ("", "2026-11-25", ""),
         TARGET % "ratelimit: {rate: 60/minute}, breaker: {count: 50}",
         TARGET.replace("  targets", "  policies: {retry: {mild: {attempts: 2}}}\n  targets")
         % "retry: {use: mild}",

@@ -199,7 +199,7 @@ def test_a_yaml_file_has_a_limit_in_bytes() -> None:
     assert document(a_yaml="a: 1\n" + filler * (MOST_YAML // 6) + "...\n").tree == {"a": 1}
     error = refused(a_yaml="a: 1\n" + filler * (MOST_YAML // 5) + "...\n")
     assert error.reason == "size"
-    assert "write it as JSON" in str(error)
+    assert "run `resilient build`" in str(error)
 
 
 def test_a_bom_and_the_line_ends_of_other_systems_are_fine() -> None:
