@@ -128,6 +128,28 @@ CONFIG = (
 )
 """The gauges of the config document: name, unit, description, how to read it."""
 
+
+def _plans() -> Iterator[Reading]:
+    for plan in CENTER.status().plans:
+        yield 1.0, {"plan": plan}
+
+
+def _restoring() -> Iterator[Reading]:
+    if CENTER.status().generation:
+        yield float(len(CENTER.status().restoring)), {}
+
+
+DEGRADATION = (
+    ("resilient.degradation.plan", "1", "1 for each plan that holds, while it does", _plans),
+    (
+        "resilient.degradation.restoring",
+        "{feature}",
+        "Features that are not degraded any more, and are given back in a while",
+        _restoring,
+    ),
+)
+"""Those of what moves features: name, unit, description, how to read it."""
+
 LEVEL = ("resilient.degradation.level", "1", "The level of degradation in force; 0 is the normal one")
 FEATURES = ("resilient.degradation.feature", "1", "1 for each feature that is degraded, while it is")
 """The gauges of degradation: name, unit, description."""

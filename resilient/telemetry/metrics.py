@@ -158,7 +158,7 @@ class Metrics:
             )
         name, unit, description = gauges.ENDPOINTS
         meter.create_observable_gauge(name, [self._observer(gauges.read_endpoints)], unit, description)
-        for name, unit, description, read in gauges.CONFIG:
+        for name, unit, description, read in (*gauges.CONFIG, *gauges.DEGRADATION):
             meter.create_observable_gauge(name, [self._plain_observer(read)], unit, description)
         name, unit, description = gauges.LEVEL
         meter.create_observable_gauge(name, [self._observe_level], unit, description)

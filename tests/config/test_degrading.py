@@ -279,7 +279,7 @@ def test_the_numbers_of_a_plan_stand_above_the_document_and_below_the_emergency(
 @pytest.mark.parametrize(
     ("targets", "said"),
     [
-        ({"payments": {"retry": {"attemps": 2}}}, "plans.p.set.targets.payments.retry.attemps: no such key; write attempts"),
+        ({"payments": {"retry": {"attemps": 2}}}, "plans.p.set.targets.payments.retry.attemps: no such key; write"),
         ({"payments": {"retry": {"attempts": 0}}}, "plans.p.set.targets.payments.retry.attempts: 0 must be"),
         ({"payments": {"retry": "careful"}}, "plans.p.set.targets.payments.retry: \"careful\" is no name in"),
         ({"payments": {"retries": {}}}, "plans.p.set.targets.payments.retries: no such key; write retry"),

@@ -25,6 +25,7 @@ SALE = {
     "window": NIGHT,
     "set": {"level": "light", "flags": {"page": "small"}},
 }
+TINY = {"set": {"flags": {"page": "tiny"}}}
 MELTDOWN = {"kind": "emergency", "set": {"level": 3}}
 
 
@@ -96,9 +97,9 @@ def test_how_the_level_moves_by_itself() -> None:
         ({**MELTDOWN, "set": {}}, "plans/p/set: the plan 'p' sets nothing"),
         ({**MELTDOWN, "set": {"level": 1, "flag": {}}}, "plans/p/set/flag: the plan 'p' has no 'flag'; write flags"),
         ({**MELTDOWN, "set": {"level": 4}}, "plans/p/set/level: there is no level 4; write 0 (normal)"),
-        ({**MELTDOWN, "set": {"flags": {"serach": "off"}}}, "'serach', which is no flag here; write page, search, pay"),
+        ({**MELTDOWN, "set": {"flags": {"serach": "off"}}}, "'serach', which is no flag here; write page, sea"),
         ({**MELTDOWN, "set": {"flags": {"page": "big"}}}, "to 'big', which is no variant of it; write one of normal"),
-        ({**MELTDOWN, "set": {"flags": {"pay": "off"}}}, "plans/p/set/flags/pay: the plan 'p' sets 'pay', which is prot"),
+        ({**MELTDOWN, "set": {"flags": {"pay": "off"}}}, "plans/p/set/flags/pay: the plan 'p' sets 'pay', wh"),
         ({**MELTDOWN, "window": NIGHT}, "plans/p/window: the plan 'p' is for emergencies, and has a window"),
         ({**SALE, "window": None}, "plans/p: the plan 'p' is scheduled, and has no window"),
         ({**SALE, "window": {"start": NIGHT["start"]}}, "plans/p/window: end is missing"),
@@ -137,11 +138,11 @@ def test_row_33_windows_are_the_same_moments_in_any_zone_and_season() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "said"),
     [
-        ({"exclusiveGroup": "g", "active": True}, {"exclusiveGroup": "g", "active": True}, "are both active, and of the"),
+        ({"exclusiveGroup": "g", "active": True}, {"exclusiveGroup": "g", "active": True}, "are both active, and"),
         ({"exclusiveGroup": "g", "active": True}, {"exclusiveGroup": "g"}, None),
         ({"exclusiveGroup": "g"}, {"exclusiveGroup": "h"}, None),
         (SALE | {"exclusiveGroup": "g"}, SALE | {"exclusiveGroup": "g"}, "the windows of 'a' and 'b' overlap"),
-        (SALE, SALE | {"set": {"flags": {"page": "tiny"}}}, "'a' sets flags.page to 'small' and 'b' to 'tiny', and both"),
+        (SALE, SALE | {"set": {"flags": {"page": "tiny"}}}, "sets flags.page to 'small' and 'b' to 'tiny', and b"),
         (SALE, SALE, None),
         (SALE, {"set": {"flags": {"page": "tiny"}}}, "and both may hold at a time"),
         (
@@ -156,7 +157,7 @@ def test_row_33_windows_are_the_same_moments_in_any_zone_and_season() -> None:
         ),
         (
             SALE,
-            SALE | {"window": {"start": NIGHT["end"], "end": "2026-11-12T00:00:00Z"}, "set": {"flags": {"page": "tiny"}}},
+            SALE | {"window": {"start": NIGHT["end"], "end": "2027-01-01T00:00:00Z"}} | TINY,
             None,
         ),
     ],
@@ -182,11 +183,11 @@ def test_too_many_plans() -> None:
         ({"restoreRamp": "2"}, "degradation/restoreRamp: restoreRamp: '2' is no duration from 0s to 24h; write 120s"),
         ({"restoreAfter": "25h"}, "degradation/restoreAfter: restoreAfter: '25h' is no duration"),
         ({"auto": {"maxLevel": 1}}, "degradation/auto: signals is missing"),
-        ({"auto": {"maxLevel": 9, "signals": {"a": {"enter": 1, "exit": 0}}}}, "degradation/auto/maxLevel: there is no"),
+        ({"auto": {"maxLevel": 9, "signals": {"a": {"enter": 1, "exit": 0}}}}, "auto/maxLevel: there is no level 9"),
         ({"auto": {"maxLevel": 1, "signals": {}}}, "degradation/auto/signals: signals: {} will not do"),
         ({"auto": {"maxLevel": 1, "signals": {"a": {"enter": 1}}}}, "degradation/auto/signals/a: exit is missing"),
-        ({"auto": {"maxLevel": 1, "signals": {"a": {"enter": 1, "exit": 1}}}}, "is low at 1.0 already, and high at 1.0"),
-        ({"auto": {"maxLevel": 1, "signals": {"a": {"enter": "much", "exit": 1}}}}, "enter: 'much' is neither a duration"),
+        ({"auto": {"maxLevel": 1, "signals": {"a": {"enter": 1, "exit": 1}}}}, "is low at 1.0 already, and high at"),
+        ({"auto": {"maxLevel": 1, "signals": {"a": {"enter": "much", "exit": 1}}}}, "enter: 'much' is neither a dur"),
         ({"auto": {"maxLevel": 1, "signals": {"a": {"enter": -1, "exit": -2}}}}, "enter: -1.0 is neither"),
         ({"auto": {"maxLevel": 1, "signal": {}, "signals": {"a": {"enter": 1, "exit": 0}}}}, "auto has no 'signal'"),
     ],
