@@ -43,7 +43,7 @@ DOCUMENT = {
         largest=flag_of(2**53 - 1),
         thing=flag_of({"sizes": [1, {"x": None}]}, {}) | {"targeting": {}},
     ),
-    "plans": {"double11": {}},
+    "plans": {"double11": {"kind": "emergency", "set": {"level": 0}}},
     "resiliency": {"policies": {}},
 }  # fmt: skip
 DEFAULTS: dict[str, Any] = {

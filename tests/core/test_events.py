@@ -44,6 +44,8 @@ FIELDS = {
             *("rollback_of", "ticket", "version"),
         },
     ),
+    "AutoLevelMoved": ("resilient.degradation.auto_level_moved", {"new", "old", "shadow", "signals"}),
+    "PlanChanged": ("resilient.degradation.plan_changed", {"active", "differences", "kind", "owner"}),
     "ConfigFlapping": ("resilient.config.flapping", {"generation", "on"}),
     "ConfigOverridden": ("resilient.config.overridden", {"ended", "reason", "ttl", "value"}),
     "ConfigRejected": ("resilient.config.rejected", {"generation", "reason"}),
