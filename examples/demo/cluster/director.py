@@ -225,7 +225,8 @@ class Document:
                     "metadata": payment,
                 },
             },
-            "degradation": {"levels": ["normal", "sale"], "level": self._level},
+            # A real one gives back over two minutes; the whole act has less.
+            "degradation": {"levels": ["normal", "sale"], "level": self._level, "restoreRamp": "0s"},
             "resiliency": {
                 "targets": {"payments": {"ratelimit": {"rate": f"{self._rate}/second", "burst": tl.BURST}}}
             },
